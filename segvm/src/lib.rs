@@ -1,0 +1,1 @@
+//! Program state that survives.
