@@ -105,7 +105,10 @@ pub enum KernelError {
 }
 
 fn holder_text(holder: &Option<String>) -> String {
-    holder.as_ref().map(|line| format!(": {line}")).unwrap_or_default()
+    holder
+        .as_ref()
+        .map(|line| format!(": {line}"))
+        .unwrap_or_default()
 }
 
 /// What segvm asks of memory. See the [module](self) for the states of a page.
@@ -181,7 +184,12 @@ pub trait Kernel: fmt::Debug + Send + Sync {
     ///
     /// - **Cost**: see docs/design/tracking.md; follows the kernel's `walk_end` when its vector fills.
     /// - **Errors**: on any, the range must be taken for dirty as a whole; `out` is as it was.
-    fn scan(&self, range: PageRange, query: Query, out: &mut Vec<PageRange>) -> Result<(), KernelError>;
+    fn scan(
+        &self,
+        range: PageRange,
+        query: Query,
+        out: &mut Vec<PageRange>,
+    ) -> Result<(), KernelError>;
 
     /// Copies the ranges, one after the other, into `out` while the program may be writing to them: each byte is
     /// from some instant during the call. `process_vm_readv` on this process.

@@ -20,7 +20,9 @@ impl PageSize {
     #[must_use]
     pub const fn new(bytes: usize) -> Option<Self> {
         if bytes.is_power_of_two() && bytes >= 1 << 12 && bytes <= 1 << 16 {
-            Some(Self { log2: bytes.trailing_zeros() })
+            Some(Self {
+                log2: bytes.trailing_zeros(),
+            })
         } else {
             None
         }
@@ -91,10 +93,17 @@ impl PageRange {
     /// The smallest range of whole pages that covers `len` bytes from `start`.
     #[must_use]
     pub const fn covering(page: PageSize, start: usize, len: usize) -> Option<Self> {
-        let Some(end) = start.checked_add(len) else { return None };
-        let Some(end) = page.ceil(end) else { return None };
+        let Some(end) = start.checked_add(len) else {
+            return None;
+        };
+        let Some(end) = page.ceil(end) else {
+            return None;
+        };
         let start = page.floor(start);
-        Some(Self { start, len: end - start })
+        Some(Self {
+            start,
+            len: end - start,
+        })
     }
 
     /// Address of the first byte.
@@ -132,19 +141,28 @@ impl PageRange {
     pub fn intersect(self, other: Self) -> Option<Self> {
         let start = self.start.max(other.start);
         let end = self.end().min(other.end());
-        (start < end).then(|| Self { start, len: end - start })
+        (start < end).then(|| Self {
+            start,
+            len: end - start,
+        })
     }
 
     /// Splits the range into pieces that each end at a multiple of `step` or at the range's end.
     ///
     /// - **Panics**: if `step` is not a power of two (the caller's constant).
     pub fn windows(self, step: usize) -> impl Iterator<Item = Self> {
-        assert!(step.is_power_of_two(), "a window is a power of two, not {step}");
+        assert!(
+            step.is_power_of_two(),
+            "a window is a power of two, not {step}"
+        );
         let (mut at, end) = (self.start, self.end());
         std::iter::from_fn(move || {
             (at < end).then(|| {
                 let next = (at | (step - 1)).saturating_add(1).min(end);
-                let piece = Self { start: at, len: next - at };
+                let piece = Self {
+                    start: at,
+                    len: next - at,
+                };
                 at = next;
                 piece
             })
@@ -206,7 +224,10 @@ mod tests {
     #[test]
     fn windows_cover_the_range_once() {
         let pieces: Vec<_> = range(3, 10).windows(4 << 12).collect();
-        assert_eq!(pieces, [range(3, 1), range(4, 4), range(8, 4), range(12, 1)]);
+        assert_eq!(
+            pieces,
+            [range(3, 1), range(4, 4), range(8, 4), range(12, 1)]
+        );
     }
 
     #[test]
