@@ -1,0 +1,132 @@
+//! `cargo xtask test` and `lint`: what every change must pass.
+
+use crate::step::{Failure, Run, cargo, has_subcommand, root, target_dir};
+
+/// Runs every check; `--all` adds the tests marked `#[ignore]`, which are the long soaks.
+pub(crate) fn test(arguments: &[String]) -> Result<(), Failure> {
+    let soaks = match arguments {
+        [] => false,
+        [flag] if flag == "--all" => true,
+        other => return Err(Failure::usage(format!("test takes [--all], not {other:?}"))),
+    };
+    let mut run = Run::default();
+    lints(&mut run);
+    tests(&mut run);
+    if soaks {
+        long_tests(&mut run);
+    }
+    saved_inputs(&mut run);
+    run.finish()
+}
+
+/// Runs the checks that need no test.
+pub(crate) fn lint(arguments: &[String]) -> Result<(), Failure> {
+    if !arguments.is_empty() {
+        return Err(Failure::usage("lint takes no argument"));
+    }
+    let mut run = Run::default();
+    lints(&mut run);
+    run.finish()
+}
+
+fn lints(run: &mut Run) {
+    run.step(
+        "format",
+        &mut cargo(["fmt", "--all", "--", "--check"]),
+        "run `cargo fmt --all`",
+    );
+    run.step(
+        "clippy",
+        &mut cargo([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+        "mend what it names; an exception is `#[expect(.., reason = \"..\")]` at the place",
+    );
+    run.step(
+        "rustdoc",
+        cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
+        "mend the doc comment it names",
+    );
+    if has_subcommand("deny") {
+        run.step(
+            "dependency policy",
+            &mut cargo(["deny", "check", "licenses", "bans", "sources"]),
+            "replace the crate it names, or argue for it in deny.toml",
+        );
+    } else {
+        run.skip(
+            "dependency policy",
+            "cargo-deny is not here (`cargo install --locked cargo-deny`)",
+        );
+    }
+}
+
+fn tests(run: &mut Run) {
+    let remedy = "run the test it names alone: `cargo test -p CRATE NAME -- --nocapture`";
+    if has_subcommand("nextest") {
+        run.step(
+            "tests",
+            &mut cargo(["nextest", "run", "--workspace", "--no-tests", "pass"]),
+            remedy,
+        );
+    } else {
+        println!(
+            "note: cargo-nextest gives each test its own process; without it tests share one, so they \
+             run one at a time (`cargo install --locked cargo-nextest` for more speed)"
+        );
+        // Signal handlers, forks and fixed addresses belong to the whole process: never two at once.
+        run.step(
+            "tests",
+            &mut cargo([
+                "test",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "--test-threads=1",
+            ]),
+            remedy,
+        );
+    }
+    run.step(
+        "doc tests",
+        &mut cargo(["test", "--workspace", "--doc"]),
+        "the example in that comment no longer holds: mend one or the other",
+    );
+}
+
+fn long_tests(run: &mut Run) {
+    run.step(
+        "soaks",
+        &mut cargo([
+            "test",
+            "--workspace",
+            "--release",
+            "--all-targets",
+            "--",
+            "--ignored",
+            "--test-threads=1",
+        ]),
+        "the seed is in the output: run that test alone with it",
+    );
+}
+
+/// Feeds every saved fuzz input to its decoder, in a plain test without the fuzzer.
+fn saved_inputs(run: &mut Run) {
+    let manifest = root().join("fuzz/Cargo.toml");
+    if !manifest.exists() {
+        return run.skip("saved fuzz inputs", "fuzz/ is not in this tree");
+    }
+    run.step(
+        "saved fuzz inputs",
+        cargo(["test", "--manifest-path"])
+            .arg(manifest)
+            .arg("--target-dir")
+            .arg(target_dir()),
+        "the input's path is in the output; `cargo xtask fuzz 1 TARGET` runs it under the fuzzer",
+    );
+}
