@@ -11,6 +11,13 @@ use std::{fmt, io, path::Path, sync::Arc};
 
 use segvm_os::Mappable;
 
+mod lock;
+mod mem;
+mod real;
+
+pub use mem::MemDisk;
+pub use real::RealDisk;
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Open {

@@ -1,0 +1,214 @@
+//! The file system of this machine.
+//!
+//! Everything segvm reads from or writes to disk passes through this file, and nothing else opens one.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rustix::{
+    fs::{FallocateFlags, OFlags},
+    io::Errno,
+};
+use segvm_os::Mappable;
+
+use super::{Disk, DiskFile, LockAttempt, Open, lock};
+
+/// Direct writes are aligned to this in offset, length and address: enough for every device with sectors of 512 or
+/// 4,096 bytes.
+const DIRECT_ALIGN: usize = 4096;
+
+/// The file system of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        // std sets O_CLOEXEC and retries EINTR.
+        let mut options = OpenOptions::new();
+        options.read(true).mode(0o600);
+        match how {
+            Open::Read => &mut options,
+            Open::Write => options.write(true),
+            Open::CreateNew => options.write(true).create_new(true),
+            Open::Create => options.write(true).create(true),
+        };
+        let file = options.open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(Errno::ISDIR.into());
+        }
+        Ok(Arc::new(RealFile {
+            path: path.to_owned(),
+            file,
+            direct: OnceLock::new(),
+            direct_refused: AtomicBool::new(false),
+        }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        // fsync, not fdatasync: POSIX promises names for the former only.
+        directory(path)?.sync_all()
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let name =
+            |entry: io::Result<fs::DirEntry>| entry?.file_name().into_string().map_err(not_utf8);
+        fs::read_dir(path)?.map(name).collect()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<LockAttempt> {
+        lock::try_lock(path)
+    }
+}
+
+fn directory(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::DIRECTORY.bits().cast_signed())
+        .open(path)
+}
+
+fn not_utf8(name: OsString) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the file name {name:?} is not UTF-8"),
+    )
+}
+
+/// An open file of this machine.
+struct RealFile {
+    /// Where it was opened: to open it once more, and to say which one it is.
+    path: PathBuf,
+    /// The ordinary descriptor: every read, and whatever cannot be written past the page cache.
+    file: File,
+    /// A second descriptor of the same file with `O_DIRECT`: filled by the first `prefer_direct`, `None` where the
+    /// file system has no such thing.
+    direct: OnceLock<Option<File>>,
+    /// Set when a well-aligned direct write was answered with EINVAL: some file systems accept the flag and refuse
+    /// the write. A hint that pairs with nothing: a racing writer learns it once more by itself.
+    direct_refused: AtomicBool,
+}
+
+impl RealFile {
+    /// The descriptor that `bytes` at `offset` can be written through directly, where there is one.
+    fn direct_for(&self, offset: u64, bytes: &[u8]) -> Option<&File> {
+        let direct = self.direct.get()?.as_ref()?;
+        let aligned = offset.is_multiple_of(DIRECT_ALIGN as u64)
+            && bytes.len().is_multiple_of(DIRECT_ALIGN)
+            && bytes.as_ptr().addr().is_multiple_of(DIRECT_ALIGN);
+        (aligned && !self.direct_refused.load(Ordering::Relaxed)).then_some(direct)
+    }
+
+    fn open_direct(&self) -> Option<File> {
+        let direct = OpenOptions::new()
+            .write(true)
+            .custom_flags(OFlags::DIRECT.bits().cast_signed())
+            .open(&self.path)
+            .ok()?;
+        // The name may have passed to another file meanwhile.
+        let (ours, theirs) = (self.file.metadata().ok()?, direct.metadata().ok()?);
+        ((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())).then_some(direct)
+    }
+}
+
+impl Mappable for RealFile {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset)
+    }
+}
+
+impl DiskFile for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let (mut offset, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            // Chosen anew for each piece: after a short write the rest may no longer be aligned.
+            let direct = self.direct_for(offset, rest);
+            let wrote = match direct.unwrap_or(&self.file).write_at(rest, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(wrote) => wrote,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if direct.is_some() && is(&error, Errno::INVAL) => {
+                    self.direct_refused.store(true, Ordering::Relaxed);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            offset += wrote as u64;
+            rest = rest.get(wrote..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn prefer_direct(&self) -> bool {
+        self.direct.get_or_init(|| self.open_direct()).is_some()
+            && !self.direct_refused.load(Ordering::Relaxed)
+    }
+
+    fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        loop {
+            return match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, offset, len) {
+                Err(Errno::INTR) => continue,
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+                other => Ok(other?),
+            };
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn as_mappable(&self) -> &dyn Mappable {
+        self
+    }
+}
+
+impl fmt::Debug for RealFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RealFile({})", self.path.display())
+    }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
+}
