@@ -1,6 +1,6 @@
 //! The seam between segvm and files: what is asked of a file system, as one trait.
 //!
-//! Three implementations obey one conformance suite (`disk::conformance`): [`RealDisk`], [`MemDisk`], and
+//! Three implementations obey one conformance suite (`conformance.rs`): [`RealDisk`], [`MemDisk`], and
 //! [`CrashDisk`], which keeps a live image (what the process sees) beside a durable one (what a power cut leaves),
 //! tears writes, reorders what was not synced, and can fail any operation. The rooms above never open a file
 //! themselves.
@@ -11,10 +11,14 @@ use std::{fmt, io, path::Path, sync::Arc};
 
 use segvm_os::Mappable;
 
+#[cfg(test)]
+mod conformance;
+mod crash;
 mod lock;
 mod mem;
 mod real;
 
+pub use crash::CrashDisk;
 pub use mem::MemDisk;
 pub use real::RealDisk;
 
