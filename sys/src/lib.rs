@@ -1,6 +1,13 @@
 //! Everything segvm asks of the kernel, behind typed functions that keep errno.
+//!
+//! Linux on 64-bit machines only. `unsafe` lives here; each of its files is argued in UNSAFE.md.
 mod kernel;
 mod page;
+mod real;
 
 pub use kernel::{Kernel, KernelError, Mappable, Query, Watch};
 pub use page::{PageRange, PageSize, push_run};
+pub use real::RealKernel;
+
+/// Addresses travel to the kernel as 64-bit numbers and come back as such.
+const _: () = assert!(usize::BITS == 64, "segvm needs 64-bit addresses");

@@ -1,0 +1,76 @@
+//! Files shown in reserved memory, their population, and write access.
+
+use std::{ptr, thread};
+
+use rustix::{
+    io::Errno,
+    mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mprotect},
+};
+
+use super::failed;
+use crate::{
+    kernel::{KernelError, Mappable},
+    page::PageRange,
+};
+
+/// How often population is tried again when the kernel says `EAGAIN` or was interrupted.
+const POPULATE_TRIES: usize = 100;
+
+/// # Safety
+/// As [`Kernel::map_file`](crate::Kernel::map_file).
+pub(super) unsafe fn map_file(
+    range: PageRange,
+    file: &dyn Mappable,
+    offset: u64,
+) -> Result<(), KernelError> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    // A double of a file, without a descriptor, can be shown by the model only.
+    let fd = file
+        .fd()
+        .ok_or_else(|| failed("mmap", range, Errno::BADF))?;
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // NORESERVE: charged page by page when written, like all memory of a segment, not as a whole now.
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+    let at = ptr::with_exposed_provenance_mut(range.start());
+    // SAFETY: MAP_FIXED replaces exactly these pages, which the caller owns and no longer needs; the file's bytes
+    // neither change nor shrink (the caller's promise), so reads through the mapping are of stable memory.
+    let done = unsafe { mmap(at, range.len(), access, flags, fd, offset) };
+    done.map(|_same| ())
+        .map_err(|errno| failed("mmap", range, errno))
+}
+
+pub(super) fn populate_read(range: PageRange) -> Result<(), KernelError> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let at = ptr::with_exposed_provenance_mut(range.start());
+    for _ in 0..POPULATE_TRIES {
+        // SAFETY: POPULATE_READ faults pages in as a read would; it changes no byte and frees nothing, wherever the
+        // range lies.
+        match unsafe { madvise(at, range.len(), Advice::LinuxPopulateRead) } {
+            Ok(()) => return Ok(()),
+            Err(Errno::AGAIN | Errno::INTR) => thread::yield_now(),
+            Err(errno) => return Err(failed("madvise(MADV_POPULATE_READ)", range, errno)),
+        }
+    }
+    Err(failed("madvise(MADV_POPULATE_READ)", range, Errno::AGAIN))
+}
+
+/// # Safety
+/// As [`Kernel::set_writable`](crate::Kernel::set_writable).
+pub(super) unsafe fn set_writable(range: PageRange, writable: bool) -> Result<(), KernelError> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let access = if writable {
+        MprotectFlags::READ | MprotectFlags::WRITE
+    } else {
+        MprotectFlags::READ
+    };
+    let at = ptr::with_exposed_provenance_mut(range.start());
+    // SAFETY: the caller owns these pages, and nobody writes to them while they are read-only.
+    let done = unsafe { mprotect(at, range.len(), access) };
+    done.map_err(|errno| failed("mprotect", range, errno))
+}
