@@ -3,7 +3,7 @@
 /// Children per node. A constant of the format: another value gives other ids for the same bytes.
 ///
 /// - **Source**: docs/design/fanout.md.
-pub const FANOUT: usize = 128;
+pub const FANOUT: usize = 64;
 
 /// The longest segment that a tree can describe: 64 PiB, which is more than any page table spans today.
 pub const MAX_LEN: u64 = 1 << 56;
