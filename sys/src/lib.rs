@@ -2,10 +2,12 @@
 //!
 //! Linux on 64-bit machines only. `unsafe` lives here; each of its files is argued in UNSAFE.md.
 mod kernel;
+mod model;
 mod page;
 mod real;
 
 pub use kernel::{Kernel, KernelError, Mappable, Query, Watch};
+pub use model::{ModelCall, ModelFault, ModelKernel, ModelPage};
 pub use page::{PageRange, PageSize, push_run};
 pub use real::RealKernel;
 
