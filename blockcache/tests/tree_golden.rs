@@ -38,11 +38,15 @@ struct Golden {
     trees: BTreeMap<String, TreeId>,
 }
 
-fn hex(text: &str) -> Vec<u8> {
+fn hex(text: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    assert!(rest.is_empty());
-    let byte = |pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
-    pairs.iter().map(|pair| byte(pair)).collect()
+    if !rest.is_empty() {
+        return Err("half a byte".into());
+    }
+    pairs
+        .iter()
+        .map(|pair| Ok(u8::from_str_radix(str::from_utf8(pair)?, 16)?))
+        .collect()
 }
 
 fn golden() -> Result<Golden, Box<dyn Error>> {
@@ -54,7 +58,7 @@ fn golden() -> Result<Golden, Box<dyn Error>> {
                 golden.blocks.insert(BlockIndex(at.parse()?), id.parse()?);
             }
             ["object", id, bytes] => {
-                golden.objects.insert(id.parse()?, hex(bytes));
+                golden.objects.insert(id.parse()?, hex(bytes)?);
             }
             ["tree", name, id] => {
                 golden.trees.insert(name.to_owned(), id.parse()?);

@@ -122,6 +122,17 @@ fn a_mosaic_of_holes_is_walked_and_compared_by_its_blocks_alone() {
     assert_eq!(found, places);
     let height = usize::from(tree.height());
     assert!(nodes.reads.take() <= places.len() * height);
+    // A range costs its own path, found or not.
+    for at in [places[1], places[1] + 1] {
+        let mut found = 0;
+        tree.for_each_block(&nodes, BlockIndex(at)..BlockIndex(at + 1), |_, _| {
+            found += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(found, u64::from(at == places[1]));
+        assert!(nodes.reads.take() <= height);
+    }
 
     tree.set(&nodes, BlockIndex(places[1]), None).unwrap();
     let b = tree.seal(&mut nodes).unwrap();
