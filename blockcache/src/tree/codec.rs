@@ -148,7 +148,7 @@ pub fn decode_any(bytes: &[u8]) -> Result<TreeObject, DecodeError> {
     }
 }
 
-/// Appends nothing, replaces `out`: the bytes of a node with these children.
+/// Replaces what is in `out` by the bytes of a node with these children, of which the last is no hole.
 pub(super) fn encode_node(
     out: &mut Vec<u8>,
     level: u8,
@@ -199,6 +199,7 @@ pub(super) fn decode_node<const F: usize>(
     Ok(ids.to_vec())
 }
 
+/// Replaces what is in `out` by the bytes of a head.
 pub(super) fn encode_head(out: &mut Vec<u8>, head: &Head) {
     out.clear();
     out.extend_from_slice(&MAGIC);

@@ -97,18 +97,12 @@ impl Link {
         reader: &Reader<'_, F>,
         spot: Spot,
     ) -> Result<&mut Node, TreeError> {
-        if self.node.is_none() {
-            let node = if self.id == HOLE {
-                Node::empty(spot.level)
-            } else {
-                read(self.id, reader, spot)?
-            };
-            self.node = Some(Box::new(node));
-        }
-        match &mut self.node {
-            Some(node) => Ok(node),
-            None => unreachable!("loaded above"),
-        }
+        let node = match self.node.take() {
+            Some(node) => node,
+            None if self.id == HOLE => Box::new(Node::empty(spot.level)),
+            None => Box::new(read(self.id, reader, spot)?),
+        };
+        Ok(self.node.insert(node))
     }
 
     pub(super) fn get<const F: usize>(
