@@ -35,6 +35,10 @@ pub trait Mappable: fmt::Debug {
 ///
 /// A scan that returns an error reports nothing and may have armed part of the range: the caller then takes
 /// **the whole range for dirty**.
+///
+/// A page that was armed while it was not there looks to the kernel like one that was swapped out. So
+/// [`Touched`](Query::Touched), [`Private`](Query::Private) and [`ArmAll`](Query::ArmAll) report it until it comes:
+/// populate before arming by [`Watch::arm`], or let one `ArmAll` do the arming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
     /// Pages that are mapped at all (present or swapped), private or not.

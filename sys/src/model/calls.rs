@@ -134,6 +134,9 @@ impl Kernel for ModelKernel {
         if !memory.all(range, |_any| true) {
             return Err(failed(call, range, Errno::NOMEM));
         }
+        if !memory.all(range, |region| region.access != Access::None) {
+            return Err(failed(call, range, Errno::INVAL));
+        }
         for at in memory.page_starts(range) {
             let one = memory.read(at, &mut [0]);
             one.map_err(|_fault| failed(call, range, Errno::FAULT))?;

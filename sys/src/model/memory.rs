@@ -137,6 +137,12 @@ struct Page {
     armed: bool,
 }
 
+impl Page {
+    fn is_marker(&self) -> bool {
+        self.armed && matches!(self.content, Content::Absent)
+    }
+}
+
 /// The memory of the modelled process.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -298,13 +304,19 @@ impl Memory {
 
     /// Tells whether a query reports the page. The watch of the region was checked before.
     pub(super) fn matches(&self, at: usize, query: Query) -> bool {
+        // To the kernel a marker, an armed page that is not there, looks like a page that was swapped out.
+        let marker = self.pages.get(&at).is_some_and(Page::is_marker);
         match query {
-            Query::Touched => matches!(
-                self.state(at),
-                ModelPage::Zero | ModelPage::File | ModelPage::Private
-            ),
+            Query::Touched => {
+                let state = self.state(at);
+                marker
+                    || matches!(
+                        state,
+                        ModelPage::Zero | ModelPage::File | ModelPage::Private
+                    )
+            }
             Query::Private | Query::ArmAll => {
-                matches!(self.state(at), ModelPage::Zero | ModelPage::Private)
+                marker || matches!(self.state(at), ModelPage::Zero | ModelPage::Private)
             }
             // What was never armed counts as written, even where there is nothing.
             Query::Written | Query::WrittenRearm => {
