@@ -1,1 +1,103 @@
-//! (to come)
+//! A store: one directory on this machine with packs and extent maps.
+//!
+//! | file | for |
+//! |---|---|
+//! | `error` | what can go wrong |
+//! | `format` | the file that says which version and features a store has |
+//! | `packs` | which packs are open and sealed, and which of them has an id |
+//! | `read` | bytes by id or place, their hash checked |
+//! | `adopt` | seals what a dead writer left |
+//! | `extents` | the extent maps kept beside the packs |
+//!
+//! Opening looks at the format file only. Packs are listed and indexes read when an id is first looked for.
+
+mod adopt;
+mod error;
+mod extents;
+mod format;
+mod packs;
+mod read;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::RwLock;
+
+pub use error::{ReadError, StoreError};
+pub use extents::RebuildError;
+
+use crate::{
+    disk::Disk,
+    id::PackId,
+    pack::{PackWriter, WriterOptions},
+};
+use packs::Packs;
+
+/// One directory of packs and extent maps, shared by everything in a process that uses it.
+pub struct Store {
+    root: PathBuf,
+    packs_dir: PathBuf,
+    extents_dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    /// Outermost lock of the store; never held while a file is used.
+    packs: RwLock<Packs>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.root.display())
+    }
+}
+
+impl Store {
+    /// Opens a store, making it where it is missing.
+    ///
+    /// - **Cost**: one small read; nothing depends on how much is stored.
+    /// - **Durable**: a store that was made is, on `Ok`.
+    /// - **Errors**: [`StoreError::Future`] and [`StoreError::UnknownFeature`] for a store that a newer program made.
+    pub fn open(disk: Arc<dyn Disk>, root: PathBuf) -> Result<Arc<Self>, StoreError> {
+        let packs_dir = root.join("packs");
+        let extents_dir = root.join("extents");
+        format::open_or_make(&*disk, &root, &[&packs_dir, &extents_dir])?;
+        Ok(Arc::new(Self {
+            root,
+            packs_dir,
+            extents_dir,
+            disk,
+            packs: RwLock::new(Packs::default()),
+        }))
+    }
+
+    /// The store's directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The file system that the store is on.
+    #[must_use]
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Makes a writer of a new pack; nothing happens on disk before something is put.
+    #[must_use]
+    pub fn writer(self: &Arc<Self>, options: WriterOptions) -> PackWriter {
+        PackWriter::new(self.clone(), options)
+    }
+
+    /// The directory that the packs are in.
+    #[must_use]
+    pub fn packs_dir(&self) -> &Path {
+        &self.packs_dir
+    }
+
+    /// Where a pack lies.
+    #[must_use]
+    pub fn pack_path(&self, id: PackId) -> PathBuf {
+        self.packs_dir.join(format!("{id}.pack"))
+    }
+}

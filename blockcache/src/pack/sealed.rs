@@ -1,0 +1,160 @@
+//! A sealed pack: looked into, read, and given out to be mapped.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::RwLock;
+
+use super::{
+    format::{Flaw, Kind, PAGE, SEAL_AT, Seal, check_pack_header, len64, zeroed},
+    index::{self, Index},
+    walk::{WalkError, walk},
+};
+use crate::{
+    disk::{Disk, DiskFile, Open},
+    id::PackId,
+    unit::Place,
+};
+
+/// Why a pack could not be opened or looked into.
+#[derive(Debug)]
+pub(crate) enum SealedError {
+    /// It has no seal yet.
+    NotSealed,
+    /// Something is wrong with the bytes at `offset`.
+    Damaged { offset: u64, flaw: Flaw },
+    /// The file system failed at `offset`.
+    Io { offset: u64, source: io::Error },
+}
+
+impl From<WalkError> for SealedError {
+    fn from(error: WalkError) -> Self {
+        match error {
+            WalkError::Damaged { offset, flaw } => Self::Damaged { offset, flaw },
+            WalkError::Io { offset, source } => Self::Io { offset, source },
+        }
+    }
+}
+
+type Bytes = Vec<u8>;
+
+/// A pack that never changes again.
+pub(crate) struct SealedPack {
+    pub(crate) id: PackId,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn DiskFile>,
+    seal: Seal,
+    /// Read when first needed. After the store's lists in the lock order; not held while reading.
+    index: RwLock<Option<Arc<Index<Bytes>>>>,
+}
+
+impl fmt::Debug for SealedPack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealedPack({}, {:?})", self.id, self.seal)
+    }
+}
+
+impl SealedPack {
+    /// Opens a pack and checks that it is whole.
+    ///
+    /// - **Cost**: one open, one read of two pages, one look at the length; nothing depends on the pack's size.
+    pub(crate) fn open(disk: &dyn Disk, path: &Path, id: PackId) -> Result<Self, SealedError> {
+        let io = |source| SealedError::Io { offset: 0, source };
+        let file = disk.open(path, Open::Read).map_err(io)?;
+        let mut pages = [0; 2 * PAGE];
+        file.read_at(0, &mut pages)
+            .map_err(|source| match source.kind() {
+                // Its writer had not come to its first sync.
+                io::ErrorKind::UnexpectedEof => SealedError::NotSealed,
+                _ => io(source),
+            })?;
+        let (header, seal) = pages.split_at(PAGE);
+        let at = |offset| move |flaw| SealedError::Damaged { offset, flaw };
+        let page = |bytes: &[u8]| <[u8; PAGE]>::try_from(bytes).unwrap_or([0; PAGE]);
+        let Some(seal) = Seal::decode(&page(seal), id).map_err(at(SEAL_AT))? else {
+            return Err(SealedError::NotSealed);
+        };
+        check_pack_header(&page(header), id).map_err(at(0))?;
+        let len = file.len().map_err(io)?;
+        if len < seal.file_len() {
+            return Err(at(len)("the file was cut short after it was sealed"));
+        }
+        Ok(Self {
+            id,
+            path: path.to_owned(),
+            file,
+            seal,
+            index: RwLock::new(None),
+        })
+    }
+
+    /// Where the batches end: a mark of this pack is not behind it.
+    pub(crate) fn batches_end(&self) -> u64 {
+        self.seal.batches_end
+    }
+
+    /// Finds a block or node.
+    ///
+    /// An index that is damaged, or that a power cut tore, is made again in memory from the directories.
+    ///
+    /// - **Errors**: where those are damaged too.
+    pub(crate) fn find(&self, kind: Kind, id: &[u8; 32]) -> Result<Option<Place>, SealedError> {
+        let loaded = self.index.read().clone();
+        let index = match loaded {
+            Some(index) => index,
+            None => self.keep(match self.load() {
+                Err(SealedError::Damaged { .. }) => self.rebuild()?,
+                other => other?,
+            }),
+        };
+        let found =
+            match index.find(kind, id) {
+                Ok(found) => found,
+                Err(_flaw) => self.keep(self.rebuild()?).find(kind, id).map_err(|flaw| {
+                    SealedError::Damaged {
+                        offset: self.seal.batches_end,
+                        flaw,
+                    }
+                })?,
+            };
+        Ok(found.map(|entry| entry.place(self.id)))
+    }
+
+    fn keep(&self, index: Index<Bytes>) -> Arc<Index<Bytes>> {
+        let index = Arc::new(index);
+        *self.index.write() = Some(index.clone());
+        index
+    }
+
+    fn load(&self) -> Result<Index<Bytes>, SealedError> {
+        let offset = self.seal.batches_end;
+        let damaged = |flaw| SealedError::Damaged { offset, flaw };
+        // Bounded: the file is as long as the seal says.
+        let len = usize::try_from(self.seal.file_len() - offset)
+            .map_err(|_wide| damaged("the index does not fit into memory"))?;
+        let mut bytes = zeroed(len).ok_or_else(|| damaged("the index does not fit into memory"))?;
+        self.file
+            .read_at(offset, &mut bytes)
+            .map_err(|source| SealedError::Io { offset, source })?;
+        let seal = &self.seal;
+        Index::open(bytes, seal.entries, seal.fanout_crc, offset).map_err(damaged)
+    }
+
+    fn rebuild(&self) -> Result<Index<Bytes>, SealedError> {
+        let end = self.seal.batches_end;
+        let walked = walk(self.file.as_mappable(), self.id, end)?;
+        let built = index::build(&walked.entries);
+        let bytes = built.bytes;
+        Index::open(bytes, built.entries, built.fanout_crc, end)
+            .map_err(|flaw| SealedError::Damaged { offset: end, flaw })
+    }
+
+    /// Tells whether a place can be one of this pack.
+    pub(crate) fn covers(&self, place: &Place) -> bool {
+        let end = place.offset.checked_add(u64::from(place.stored));
+        end.is_some_and(|end| end <= self.seal.batches_end) && place.offset >= len64(2 * PAGE)
+    }
+}

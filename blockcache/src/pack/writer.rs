@@ -1,0 +1,584 @@
+//! Appends blocks and nodes to a pack, a batch at a time.
+//!
+//! ```text
+//!   batch = header page | blocks, aligned, in the order they were put | nodes | directory
+//! ```
+//!
+//! Blocks are filled in and hashed by the caller right in the buffer that goes to the disk; nodes and the directory
+//! wait in memory until the batch ends.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use parking_lot::RwLock;
+use zerocopy::IntoBytes;
+
+use super::{
+    buffer::Buffer,
+    error::PackError,
+    format::{
+        Batch, ENTRY, Entry, FIRST_BATCH, Kind, MAX_NODE, PAGE, PAGE_LEN, block_align, len64,
+        pack_header,
+    },
+    io::{Failure, Lane, Output, Readable},
+    mark::PackMark,
+    open::OpenPack,
+    seal::seal,
+    table::Table,
+};
+use crate::{
+    disk::Open,
+    id::{BlockId, NodeId, PackId},
+    store::Store,
+    tree::{NodeSink, NodeWriteError},
+    unit::{BlockSize, Place},
+};
+
+/// Whether what is written stays in memory for those who read it soon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PageCache {
+    /// Past the page cache where the file system can: faster, and the memory is the program's.
+    #[default]
+    Bypass,
+    /// Through the page cache.
+    Keep,
+}
+
+/// How a pack is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriterOptions {
+    /// Whether the bytes stay in memory.
+    pub page_cache: PageCache,
+    /// The pack's id where it must be a certain one (golden files); random otherwise.
+    pub id: Option<PackId>,
+}
+
+/// The batch that is being put together.
+#[derive(Debug)]
+struct Pending {
+    /// Where its header page lies.
+    offset: u64,
+    nodes: Vec<u8>,
+    /// The nodes' ids and lengths, in order.
+    node_ids: Vec<(NodeId, u32)>,
+    /// Whether anything was put: a batch of nothing is never written.
+    used: bool,
+}
+
+/// The blocks that the caller is filling in.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    size: BlockSize,
+    blocks: usize,
+}
+
+/// Writes one pack of a store. Nothing exists on disk before the first block or node is put.
+///
+/// After a failed write or sync the writer takes nothing more ([`PackError::Dead`]); what was durable before stays
+/// readable, and [`Store::adopt`] seals it. Dropped without [`seal`](Self::seal), a pack with a mark waits for
+/// `adopt`, and one without is removed.
+#[derive(Debug)]
+pub struct PackWriter {
+    store: Arc<Store>,
+    options: WriterOptions,
+    /// The file, once it exists.
+    open: Option<Arc<OpenPack>>,
+    lane: Option<Lane>,
+    /// What is filled in and not handed on yet. Its end is where the next byte goes.
+    buffer: Option<Buffer>,
+    pending: Option<Pending>,
+    room: Option<Room>,
+    /// Batches that are durable, and where the last one ends.
+    batches: u64,
+    end: u64,
+    bytes_written: u64,
+    /// In a forked child nothing may be touched when the value is dropped.
+    owner: u32,
+}
+
+impl PackWriter {
+    pub(crate) fn new(store: Arc<Store>, options: WriterOptions) -> Self {
+        Self {
+            store,
+            options,
+            open: None,
+            lane: None,
+            buffer: None,
+            pending: None,
+            room: None,
+            batches: 0,
+            end: FIRST_BATCH,
+            bytes_written: 0,
+            owner: std::process::id(),
+        }
+    }
+
+    /// The pack, once it exists on disk.
+    #[must_use]
+    pub fn pack(&self) -> Option<PackId> {
+        self.open.as_ref().map(|open| open.id)
+    }
+
+    /// How far the pack is durable; `None` before the first [`sync`](Self::sync) that had something to do.
+    #[must_use]
+    pub fn mark(&self) -> Option<PackMark> {
+        let pack = self.pack()?;
+        (self.batches > 0).then_some(PackMark {
+            pack,
+            len: self.end,
+        })
+    }
+
+    /// Bytes handed to the file system so far, headers and padding included.
+    #[must_use]
+    pub fn bytes_written(&self) -> u64 {
+        self.bytes_written
+    }
+
+    /// Gives room for the next blocks: at least one, at most `blocks`, to be filled in by the caller and then
+    /// [kept](Self::keep). Asking again without keeping gives the same room.
+    ///
+    /// - **Shape**: a multiple of `size`, page-aligned in memory; the bytes are whatever was there before.
+    /// - **Cost**: none, or handing a full buffer (1 MiB) to the writing thread.
+    /// - **Blocks**: while the disk is slower than the caller and the queue is full.
+    /// - **Errors**: as the disk's; [`PackError::Dead`] after an earlier one.
+    pub fn room(&mut self, size: BlockSize, blocks: usize) -> Result<&mut [u8], PackError> {
+        self.alive()?;
+        self.begin_batch(size.bytes());
+        let align = block_align(size);
+        let fits = |buffer: &Buffer| buffer.gap(align) + size.bytes() <= buffer.free();
+        if !self.buffer.as_ref().is_some_and(fits) {
+            let at = self.hand_on()?;
+            let mut buffer = self.spare(size.bytes() + usize::try_from(align).unwrap_or(PAGE));
+            buffer.reset(at);
+            self.buffer = Some(buffer);
+        }
+        // Always there: either it was, or it has just been made.
+        let buffer = self.buffer.get_or_insert_with(|| Buffer::new(size.bytes()));
+        let gap = buffer.gap(align);
+        buffer.push_zeros(gap);
+        let blocks = blocks.max(1).min(buffer.free() >> size.log2());
+        self.room = Some(Room { size, blocks });
+        Ok(buffer.room().split_at_mut(blocks << size.log2()).0)
+    }
+
+    /// Takes the blocks of the last room, in order; `None` drops one. Answers where each kept block lies.
+    ///
+    /// The places are good for reading once the block is [flushed](Self::flush) or durable, and for naming in a tree
+    /// at once.
+    ///
+    /// - **Cost**: moves kept blocks together over the dropped ones; 60 bytes of memory a block.
+    /// - **Errors**: as the disk's when the file is made; [`PackError::Kept`] for more ids than the room had blocks.
+    pub fn keep(&mut self, ids: &[Option<BlockId>]) -> Result<Vec<Option<Place>>, PackError> {
+        self.alive()?;
+        let room = self.room.take();
+        let blocks = room.map_or(0, |room| room.blocks);
+        let (Some(Room { size, .. }), true) = (room, ids.len() <= blocks) else {
+            return Err(PackError::Kept {
+                kept: ids.len(),
+                room: blocks,
+            });
+        };
+        if ids.iter().all(Option::is_none) {
+            return Ok(vec![None; ids.len()]);
+        }
+        let open = self.ensure_file()?;
+        let (Some(buffer), Some(pending)) = (&mut self.buffer, &mut self.pending) else {
+            return Err(PackError::Kept {
+                kept: ids.len(),
+                room: 0,
+            });
+        };
+        pending.used = true;
+        let mut places = Vec::with_capacity(ids.len());
+        let mut dropped = 0;
+        let mut table = open.table.write();
+        for id in ids {
+            let Some(id) = id else {
+                dropped += size.bytes();
+                places.push(None);
+                continue;
+            };
+            if dropped != 0 {
+                buffer
+                    .room()
+                    .copy_within(dropped..dropped + size.bytes(), 0);
+            }
+            let entry = Entry::block(*id, size, buffer.end());
+            buffer.advance(size.bytes());
+            table.push(entry);
+            places.push(Some(entry.place(open.id)));
+        }
+        Ok(places)
+    }
+
+    /// Where a block lies that this image may share: in this pack, durable or not, or in a sealed one.
+    ///
+    /// Blocks of packs that other writers have open are not shared: what they promise ends with their image's mark.
+    #[must_use]
+    pub fn locate(&self, id: &BlockId) -> Option<Place> {
+        let own = self.open.as_ref().and_then(|open| {
+            let table = open.table.read();
+            table
+                .find_own(Kind::Block, id.as_bytes())
+                .map(|entry| entry.place(open.id))
+        });
+        own.or_else(|| self.store.locate_sealed(id))
+    }
+
+    /// Hands what was kept so far to the writing thread, so that [`Store::read_place`] can read it before the batch
+    /// is durable.
+    pub fn flush(&mut self) -> Result<(), PackError> {
+        self.alive()?;
+        self.room = None;
+        if self.pending.as_ref().is_some_and(|pending| pending.used) {
+            let at = self.hand_on()?;
+            let mut buffer = self.spare(PAGE);
+            buffer.reset(at);
+            self.buffer = Some(buffer);
+        }
+        Ok(())
+    }
+
+    /// Ends the batch and makes everything put so far durable. Does nothing when nothing was put since the last one.
+    ///
+    /// 1. Nodes and directory go behind the blocks; the writing thread finishes.
+    /// 2. The batch header is written in the page set aside for it.
+    /// 3. One sync of the file; the first time also of the directory it is in.
+    ///
+    /// - **Durable**: on `Ok`, yes, once the mark is recorded: without it nobody trusts the batch.
+    /// - **Errors**: as the disk's; the writer is dead then, and the mark before stays valid.
+    pub fn sync(&mut self) -> Result<Option<PackMark>, PackError> {
+        self.alive()?;
+        self.room = None;
+        let Some(pending) = self.pending.take_if(|pending| pending.used) else {
+            return Ok(self.mark());
+        };
+        let open = self.ensure_file()?;
+        let (batch, in_buffer) = self.finish_batch(&open, pending)?;
+
+        if !in_buffer {
+            self.rewrite(&open.output, batch.offset, &batch.encode())?;
+        }
+        self.guard(
+            open.output
+                .file
+                .sync()
+                .map_err(|source| Failure::new("sync", batch.end(), 0, &source)),
+        )?;
+        if self.batches == 0 {
+            let packs = self.store.packs_dir();
+            if let Err(source) = self.store.disk().sync_dir(packs) {
+                open.output
+                    .fail(Failure::new("sync of the directory", 0, 0, &source));
+                return Err(PackError::Io {
+                    op: "sync of the directory",
+                    path: packs.to_owned(),
+                    offset: 0,
+                    source,
+                });
+            }
+        }
+
+        open.table.write().publish();
+        self.batches += 1;
+        self.end = batch.end();
+        // The memory of a burst is given back; one buffer is enough for a small checkpoint.
+        self.lane = None;
+        Ok(self.mark())
+    }
+
+    /// Syncs, then completes the pack: from now on it can be mapped and shared. `None` where nothing was ever put.
+    ///
+    /// - **Cost**: sorts what the pack holds; writes 48 bytes a block; one sync more.
+    /// - **Durable**: on `Ok`, yes.
+    pub fn seal(mut self) -> Result<Option<PackId>, PackError> {
+        let Some(mark) = self.sync()? else {
+            return Ok(None);
+        };
+        let open = self.ensure_file()?;
+        let table = open.table.read();
+        let entries = table.durable().to_vec();
+        drop(table);
+        let file = &*open.output.file;
+        let sealed = self.guard(seal(file, open.id, mark.len, self.batches, &entries))?;
+        self.bytes_written += sealed.file_len() - mark.len + PAGE_LEN;
+        self.store.sealed(open.id);
+        Ok(Some(open.id))
+    }
+
+    fn alive(&self) -> Result<(), PackError> {
+        let Some(open) = &self.open else {
+            return Ok(());
+        };
+        match open.output.failure() {
+            None => Ok(()),
+            Some(failure) => Err(PackError::Dead {
+                path: open.output.path.clone(),
+                source: failure.source(),
+            }),
+        }
+    }
+
+    /// Ends the writer's life with the failure's own error.
+    fn guard<T>(&self, result: Result<T, Failure>) -> Result<T, PackError> {
+        result.map_err(|failure| {
+            let Some(open) = &self.open else {
+                return failure.error(self.store.packs_dir());
+            };
+            open.output.fail(failure.clone());
+            failure.error(&open.output.path)
+        })
+    }
+
+    /// Sets the header page of a new batch aside, at the front of the buffer.
+    fn begin_batch(&mut self, wanted: usize) {
+        if self.pending.is_some() {
+            return;
+        }
+        let first = self.open.is_none();
+        let mut buffer = match self.buffer.take() {
+            Some(buffer) => buffer,
+            None => Buffer::new(wanted + (128 << 10)),
+        };
+        buffer.reset(if first { 0 } else { self.end });
+        // A pack begins with its header and the page where the seal will be; the header is filled in when the
+        // file has its name.
+        buffer.push_zeros(if first { 3 * PAGE } else { PAGE });
+        self.buffer = Some(buffer);
+        self.pending = Some(Pending {
+            offset: self.end,
+            nodes: Vec::new(),
+            node_ids: Vec::new(),
+            used: false,
+        });
+    }
+
+    /// Makes the file where it does not exist yet.
+    fn ensure_file(&mut self) -> Result<Arc<OpenPack>, PackError> {
+        if let Some(open) = &self.open {
+            return Ok(open.clone());
+        }
+        let (id, path, file) = loop {
+            let id = self.options.id.unwrap_or_else(random_id);
+            let path = self.store.pack_path(id);
+            match self.store.disk().open(&path, Open::CreateNew) {
+                Ok(file) => break (id, path, file),
+                Err(taken)
+                    if taken.kind() == io::ErrorKind::AlreadyExists
+                        && self.options.id.is_none() => {}
+                Err(source) => {
+                    return Err(Failure::new("creating", 0, 0, &source).error(&path));
+                }
+            }
+        };
+        if self.options.page_cache == PageCache::Bypass {
+            file.prefer_direct();
+        }
+        if let Some(header) = self
+            .buffer
+            .as_mut()
+            .and_then(|buffer| buffer.get_mut(0, PAGE))
+        {
+            header.copy_from_slice(&pack_header(id));
+        }
+        let open = Arc::new(OpenPack {
+            id,
+            output: Arc::new(Output::new(path, file)),
+            table: RwLock::new(Table::default()),
+        });
+        self.store.opened(open.clone());
+        self.open = Some(open.clone());
+        Ok(open)
+    }
+
+    /// Gives the buffer to the thread; answers the file offset after it.
+    fn hand_on(&mut self) -> Result<u64, PackError> {
+        let open = self.ensure_file()?;
+        let Some(buffer) = self.buffer.take() else {
+            return Ok(self.end);
+        };
+        let end = buffer.end();
+        if buffer.is_empty() {
+            return Ok(end);
+        }
+        self.bytes_written += end - buffer.offset();
+        let lane = match self.lane.take() {
+            Some(lane) => lane,
+            None => self.guard(Lane::start(open.output.clone()).map_err(|source| {
+                Failure::new("starting a thread to write", buffer.offset(), 0, &source)
+            }))?,
+        };
+        let submitted = lane.submit(&open.output, buffer);
+        self.lane = Some(lane);
+        self.guard(submitted)?;
+        Ok(end)
+    }
+
+    /// A buffer for at least `wanted` bytes.
+    fn spare(&self, wanted: usize) -> Buffer {
+        self.lane
+            .as_ref()
+            .and_then(Lane::spare)
+            .filter(|buffer| buffer.capacity() >= wanted)
+            .unwrap_or_else(|| Buffer::new(wanted))
+    }
+
+    /// Appends bytes of any length.
+    fn push(&mut self, mut bytes: &[u8]) -> Result<(), PackError> {
+        while !bytes.is_empty() {
+            let taken = self.buffer.as_mut().map_or(0, |buffer| buffer.push(bytes));
+            bytes = bytes.split_at(taken).1;
+            if !bytes.is_empty() {
+                let at = self.hand_on()?;
+                let mut buffer = self.spare(PAGE);
+                buffer.reset(at);
+                self.buffer = Some(buffer);
+            }
+        }
+        Ok(())
+    }
+
+    fn next_byte(&self) -> u64 {
+        self.buffer.as_ref().map_or(self.end, Buffer::end)
+    }
+
+    /// Appends nodes and directory and writes all that is buffered. Answers whether that included the header.
+    fn finish_batch(
+        &mut self,
+        open: &OpenPack,
+        pending: Pending,
+    ) -> Result<(Batch, bool), PackError> {
+        let nodes_at = self.next_byte();
+        let mut offset = nodes_at;
+        {
+            let mut table = open.table.write();
+            for &(id, len) in &pending.node_ids {
+                table.push(Entry::node(id, len, offset));
+                offset += u64::from(len);
+            }
+        }
+        self.push(&pending.nodes)?;
+        let pad = offset.next_multiple_of(16) - offset;
+        self.push([0; 16].split_at(usize::try_from(pad).unwrap_or(0)).0)?;
+
+        let (mut entries, mut crc) = (0, 0);
+        loop {
+            // Copied out in pieces, so that the lock is not held while a full buffer waits for the disk.
+            let mut piece = [0_u8; 64 * ENTRY];
+            let n = {
+                let table = open.table.read();
+                let next = table.pending().get(entries..).unwrap_or_default();
+                let next = next.get(..64).unwrap_or(next).as_bytes();
+                piece.split_at_mut(next.len()).0.copy_from_slice(next);
+                next.len()
+            };
+            if n == 0 {
+                break;
+            }
+            let piece = piece.split_at(n).0;
+            crc = crc32c::crc32c_append(crc, piece);
+            entries += n / ENTRY;
+            self.push(piece)?;
+        }
+
+        let batch = Batch {
+            pack: open.id,
+            sequence: self.batches,
+            offset: pending.offset,
+            nodes: nodes_at,
+            nodes_len: len64(pending.nodes.len()),
+            entries: len64(entries),
+            directory_crc: crc,
+        };
+        let Some(mut buffer) = self.buffer.take() else {
+            return Ok((batch, false));
+        };
+        buffer.push_to_page();
+        let in_buffer = match buffer.get_mut(batch.offset, PAGE) {
+            Some(page) => {
+                page.copy_from_slice(&batch.encode());
+                true
+            }
+            None => false,
+        };
+        // What the thread still has comes first; the rest is written from here: a small batch never wakes it.
+        let written = match open.output.wait_written(buffer.offset()) {
+            Readable::Failed(failure) => Err(failure),
+            Readable::Yes | Readable::NotYet => {
+                open.output.append(buffer.offset(), buffer.filled())
+            }
+        };
+        self.bytes_written += len64(buffer.filled().len());
+        self.buffer = Some(buffer);
+        self.guard(written)?;
+        Ok((batch, in_buffer))
+    }
+
+    /// Writes a page again that was set aside.
+    fn rewrite(
+        &mut self,
+        output: &Output,
+        offset: u64,
+        page: &[u8; PAGE],
+    ) -> Result<(), PackError> {
+        let mut buffer = match self.buffer.take() {
+            Some(buffer) => buffer,
+            None => Buffer::new(PAGE),
+        };
+        buffer.reset(offset);
+        buffer.push(page);
+        let written = output.file.write_at(offset, buffer.filled());
+        self.buffer = Some(buffer);
+        self.bytes_written += PAGE_LEN;
+        self.guard(written.map_err(|source| Failure::new("write", offset, PAGE_LEN, &source)))
+    }
+
+    /// Where the file is, for messages and tests.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        self.open.as_ref().map(|open| open.output.path.clone())
+    }
+}
+
+impl NodeSink for PackWriter {
+    fn put_node(&mut self, id: NodeId, bytes: &[u8]) -> Result<(), NodeWriteError> {
+        let wrong = |source| NodeWriteError::new(id, source);
+        self.alive().map_err(wrong)?;
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        if len == 0 || len > MAX_NODE {
+            return Err(wrong(PackError::NodeTooLong {
+                len: bytes.len(),
+                max: MAX_NODE as usize,
+            }));
+        }
+        self.begin_batch(PAGE);
+        self.ensure_file().map_err(wrong)?;
+        if let Some(pending) = &mut self.pending {
+            pending.used = true;
+            pending.nodes.extend_from_slice(bytes);
+            pending.node_ids.push((id, len));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PackWriter {
+    fn drop(&mut self) {
+        // First of all the thread: it must not write to a file that is being removed.
+        self.lane = None;
+        let Some(open) = self.open.take() else {
+            return;
+        };
+        if self.batches == 0 && std::process::id() == self.owner {
+            self.store.abandoned(open.id);
+            // Nobody knows the pack's name; if it stays, the collector finds it.
+            let _best_effort = self.store.disk().remove(&open.output.path);
+        }
+    }
+}
+
+fn random_id() -> PackId {
+    use std::hash::{BuildHasher, RandomState};
+    // Keyed by the kernel's randomness. A forked child may repeat its parent's: then the file exists already.
+    PackId(RandomState::new().hash_one(std::process::id()))
+}

@@ -1,0 +1,196 @@
+//! Which packs a store has, and which of them holds an id.
+
+use std::sync::Arc;
+
+use super::{Store, StoreError};
+use crate::{
+    disk::DiskFile,
+    id::{BlockId, PackId},
+    pack::{
+        format::Kind,
+        open::OpenPack,
+        sealed::{SealedError, SealedPack},
+    },
+    unit::Place,
+};
+
+/// What this store object knows of its packs.
+#[derive(Debug, Default)]
+pub(super) struct Packs {
+    /// Packs with a writer in this process.
+    open: Vec<Arc<OpenPack>>,
+    /// Packs that were sealed when they were looked at; the newest last, as far as that is known.
+    sealed: Arc<Vec<Arc<SealedPack>>>,
+    /// Whether `sealed` was filled from the directory.
+    listed: bool,
+}
+
+impl Store {
+    /// Where a block lies: in a sealed pack, or in a durable batch of a pack that this store object writes.
+    ///
+    /// A place to read from. What an image may *share* is said by [`PackWriter::locate`](crate::PackWriter::locate).
+    /// A pack that is damaged is passed over here, and named by the read that needs it.
+    ///
+    /// - **Cost**: one look-up in each pack until it is found; the first ever lists the packs and reads their indexes.
+    pub fn locate(&self, id: &BlockId) -> Result<Option<Place>, StoreError> {
+        let open = self.find_open(Kind::Block, id.as_bytes());
+        Ok(open.or_else(|| self.locate_sealed(id)))
+    }
+
+    /// Where a block lies in a sealed pack.
+    pub(crate) fn locate_sealed(&self, id: &BlockId) -> Option<Place> {
+        let packs = self.known();
+        let mut found = packs.iter().rev();
+        found.find_map(|pack| pack.find(Kind::Block, id.as_bytes()).ok().flatten())
+    }
+
+    /// The same for blocks and nodes, looking again for packs that appeared since, and failing where a damaged pack
+    /// may have what nobody else has.
+    pub(super) fn find(&self, kind: Kind, id: &[u8; 32]) -> Result<Option<Place>, StoreError> {
+        if let Some(place) = self.find_open(kind, id) {
+            return Ok(Some(place));
+        }
+        if let Some(place) = find_in(&self.known(), kind, id)? {
+            return Ok(Some(place));
+        }
+        let damaged = self.list_packs()?;
+        match find_in(&self.known(), kind, id)? {
+            Some(place) => Ok(Some(place)),
+            None => damaged.map_or(Ok(None), Err),
+        }
+    }
+
+    fn find_open(&self, kind: Kind, id: &[u8; 32]) -> Option<Place> {
+        let open = self.packs.read().open.clone();
+        open.iter().find_map(|pack| pack.find(kind, id))
+    }
+
+    /// The sealed packs, listing them the first time.
+    fn known(&self) -> Arc<Vec<Arc<SealedPack>>> {
+        let packs = self.packs.read();
+        let (listed, sealed) = (packs.listed, packs.sealed.clone());
+        drop(packs);
+        if listed {
+            return sealed;
+        }
+        let _named_by_the_read_that_needs_it = self.list_packs();
+        self.packs.read().sealed.clone()
+    }
+
+    /// Looks for sealed packs that are not known yet; answers the first that is damaged.
+    fn list_packs(&self) -> Result<Option<StoreError>, StoreError> {
+        let names = self
+            .disk
+            .list(&self.packs_dir)
+            .map_err(|source| StoreError::io("list", &self.packs_dir, source))?;
+        let mut ids: Vec<PackId> = names
+            .iter()
+            .filter_map(|name| name.strip_suffix(".pack")?.parse().ok())
+            .collect();
+        // The directory's order means nothing: a fixed one makes runs repeatable.
+        ids.sort_unstable();
+        let known = self.packs.read().sealed.clone();
+        let mut damaged = None;
+        for id in ids {
+            if known.iter().any(|pack| pack.id == id) {
+                continue;
+            }
+            match SealedPack::open(&*self.disk, &self.pack_path(id), id) {
+                Ok(pack) => drop(self.add(Arc::new(pack))),
+                Err(SealedError::NotSealed) => {}
+                Err(error) => {
+                    let path = self.pack_path(id);
+                    damaged.get_or_insert(StoreError::sealed(error, id, path));
+                }
+            }
+        }
+        self.packs.write().listed = true;
+        Ok(damaged)
+    }
+
+    /// Adds a sealed pack; where another thread was first, its object is the one.
+    fn add(&self, pack: Arc<SealedPack>) -> Arc<SealedPack> {
+        let mut packs = self.packs.write();
+        if let Some(known) = packs.sealed.iter().find(|known| known.id == pack.id) {
+            return known.clone();
+        }
+        Arc::make_mut(&mut packs.sealed).push(pack.clone());
+        pack
+    }
+
+    /// The file of a sealed pack, to be mapped. Opened once, then kept.
+    ///
+    /// - **Cost**: the first time an open, a read of two pages and a look at the length.
+    /// - **Errors**: [`StoreError::NotSealed`], [`StoreError::Missing`], [`StoreError::Damaged`].
+    pub fn sealed_file(&self, pack: PackId) -> Result<Arc<dyn DiskFile>, StoreError> {
+        self.sealed_pack(pack).map(|pack| pack.file.clone())
+    }
+
+    /// Tells whether a pack is there, whole and sealed.
+    #[must_use]
+    pub fn has_sealed(&self, pack: PackId) -> bool {
+        self.sealed_pack(pack).is_ok()
+    }
+
+    pub(super) fn sealed_pack(&self, id: PackId) -> Result<Arc<SealedPack>, StoreError> {
+        let packs = self.packs.read();
+        let known = packs
+            .sealed
+            .iter()
+            .rev()
+            .find(|pack| pack.id == id)
+            .cloned();
+        drop(packs);
+        if let Some(pack) = known {
+            return Ok(pack);
+        }
+        let path = self.pack_path(id);
+        match SealedPack::open(&*self.disk, &path, id) {
+            Ok(pack) => Ok(self.add(Arc::new(pack))),
+            Err(error) => Err(StoreError::sealed(error, id, path)),
+        }
+    }
+
+    pub(super) fn open_pack(&self, id: PackId) -> Option<Arc<OpenPack>> {
+        let packs = self.packs.read();
+        packs.open.iter().find(|pack| pack.id == id).cloned()
+    }
+
+    /// A writer of this process made a pack.
+    pub(crate) fn opened(&self, pack: Arc<OpenPack>) {
+        self.packs.write().open.push(pack);
+    }
+
+    /// A writer of this process sealed its pack.
+    pub(crate) fn sealed(&self, id: PackId) {
+        // Opened before it leaves the other list, so that its blocks are found all the time. A failure here is found
+        // again, and named, by the read that needs the pack.
+        let _found_again = self.sealed_pack(id);
+        self.abandoned(id);
+    }
+
+    /// A pack of this process has no writer any more and nothing that is worth finding.
+    pub(crate) fn abandoned(&self, id: PackId) {
+        self.packs.write().open.retain(|pack| pack.id != id);
+    }
+}
+
+fn find_in(
+    packs: &[Arc<SealedPack>],
+    kind: Kind,
+    id: &[u8; 32],
+) -> Result<Option<Place>, StoreError> {
+    let mut damaged = None;
+    for pack in packs.iter().rev() {
+        match pack.find(kind, id) {
+            Ok(Some(place)) => return Ok(Some(place)),
+            Ok(None) => {}
+            Err(error) => {
+                damaged.get_or_insert((error, pack));
+            }
+        }
+    }
+    damaged.map_or(Ok(None), |(error, pack)| {
+        Err(StoreError::sealed(error, pack.id, pack.path.clone()))
+    })
+}
