@@ -1,1 +1,44 @@
 //! Who may write what: images, commits, leases.
+//!
+//! This house knows which commits an image is made of and who may add one. It never looks into a tree or a block:
+//! a commit names trees by id, and the [mark](Record::mark) beside it is the store's own word.
+//!
+//! | room | for |
+//! |---|---|
+//! | `commit` | what a commit says, byte by byte |
+//! | `name` | images and how people point at a commit |
+//! | `time` | instants in commits and in text |
+//! | `home` | the traits [`Home`] and [`Lease`]: read, acquire, publish |
+//! | `dir` | the home of one store: a log of records and a lock per image |
+
+mod commit;
+mod dir;
+mod home;
+mod name;
+mod time;
+
+pub use commit::{
+    Commit, DecodeError, InvalidCommit, RangeAttribute, RangeKind, SegmentKind, SegmentRecord,
+};
+pub use dir::{DirHome, FrameFault, LogError, MARK_MAX, WriterLease};
+pub use home::{
+    AcquireError, Holder, Home, HomeError, ImageState, Lease, Log, PublishError, Record,
+    ResolveError,
+};
+pub use name::{ImageName, ImageRef, ParseNameError, ParseRefError, Ref};
+pub use time::Timestamp;
+
+/// Decodes arbitrary bytes as a commit and as a log: what a fuzzer calls. Must never panic, and whatever decodes
+/// must encode to the same bytes.
+///
+/// - **Panics**: if a decoder is wrong.
+pub fn decode_any(bytes: &[u8]) {
+    if let Ok(commit) = Commit::decode(bytes) {
+        assert_eq!(
+            commit.encode().as_deref(),
+            Ok(bytes),
+            "one commit, one encoding"
+        );
+    }
+    dir::decode_any(bytes);
+}

@@ -1,0 +1,183 @@
+//! One record of a log, as bytes.
+//!
+//! ```text
+//!   0   magic "SEGVMREC"            24  sequence number u64        48      mark
+//!   8   version u16 = 1             32  offset of this frame u64   ..      commit
+//!   10  length of the mark u16      40  length of the frame        ..      attachments
+//!   12  length of the commit u32        before, u32; 0: none       ..      zeros
+//!   16  length of the attachments   44  zero u32                   n - 12  n u32
+//!   20  n: the frame's length                                      n - 8   magic "GREC"
+//!                                                                 n - 4   CRC-32C of all before
+//! ```
+//!
+//! A frame is a multiple of 512 bytes at a multiple of 512: the last one is found from the end, because its last
+//! sector is not zero and says how long the frame is. It states its own offset, so that a copy of one elsewhere
+//! (in a commit's attributes, say) is none.
+
+use segvm_blockcache::CommitId;
+
+use crate::{
+    commit::{COMMIT_MAX, Commit, DecodeError},
+    home::Record,
+};
+
+/// What a disk writes in one piece; frames begin and end at multiples of it.
+pub(super) const SECTOR: usize = 512;
+/// The longest mark, in bytes.
+pub const MARK_MAX: usize = 256;
+const ATTACHMENTS_MAX: usize = 1 << 16;
+const HEADER: usize = 48;
+/// Length, magic, checksum.
+const TRAILER: usize = 12;
+const CRC: usize = 4;
+/// The longest frame there can be.
+pub(super) const FRAME_MAX: usize =
+    (HEADER + MARK_MAX + COMMIT_MAX + ATTACHMENTS_MAX + TRAILER).next_multiple_of(SECTOR);
+
+const MAGIC: [u8; 8] = *b"SEGVMREC";
+const END_MAGIC: [u8; 4] = *b"GREC";
+const VERSION: u16 = 1;
+
+/// A frame that was found whole.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    pub(super) offset: u64,
+    pub(super) len: u32,
+    /// The length of the one before; 0 where there is none.
+    pub(super) previous: u32,
+    pub(super) record: Record,
+}
+
+/// Why bytes are not a frame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameFault {
+    /// They do not begin or end as one.
+    #[error("it does not begin and end as a record")]
+    Shape,
+    /// The checksum says that they changed.
+    #[error("its checksum does not match")]
+    Checksum,
+    /// The frame is whole, and was written for another place.
+    #[error("it was written for offset {0}")]
+    Misplaced(u64),
+    /// A later version of segvm wrote it.
+    #[error("its format version is {0}; this program reads version 1: use a newer segvm")]
+    Version(u16),
+    /// Its lengths or its padding make no sense although the checksum matches.
+    #[error("its lengths do not add up, or its padding is not zero")]
+    Lengths,
+    /// Its commit makes no sense although the checksum matches.
+    #[error("its commit: {0}")]
+    Commit(#[from] DecodeError),
+    /// It does not follow the record before it.
+    #[error("its number is {got} where {wanted} should be")]
+    Sequence {
+        /// Its number.
+        got: u64,
+        /// What should be there.
+        wanted: u64,
+    },
+}
+
+/// Encodes a record. `commit` and `mark` are within their limits: the caller checked.
+pub(super) fn encode(seq: u64, offset: u64, previous: u32, mark: &[u8], commit: &[u8]) -> Vec<u8> {
+    debug_assert!(mark.len() <= MARK_MAX && commit.len() <= COMMIT_MAX);
+    let len = (HEADER + mark.len() + commit.len() + TRAILER).next_multiple_of(SECTOR);
+    let mut out = Vec::with_capacity(len);
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&u16::try_from(mark.len()).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend_from_slice(&length(commit.len()));
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&length(len));
+    out.extend_from_slice(&seq.to_le_bytes());
+    out.extend_from_slice(&offset.to_le_bytes());
+    out.extend_from_slice(&previous.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(mark);
+    out.extend_from_slice(commit);
+    out.resize(len - TRAILER, 0);
+    out.extend_from_slice(&length(len));
+    out.extend_from_slice(&END_MAGIC);
+    out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
+    out
+}
+
+fn length(n: usize) -> [u8; 4] {
+    u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+/// The length of the frame that ends with `sector`, if one seems to.
+pub(super) fn length_from_end(sector: &[u8]) -> Option<usize> {
+    let trailer = sector.get(sector.len().checked_sub(TRAILER)?..)?;
+    let (len, magic) = (number(trailer, 0)?, trailer.get(4..8)?);
+    let plausible = magic == END_MAGIC && (SECTOR..=FRAME_MAX).contains(&len);
+    (plausible && len.is_multiple_of(SECTOR)).then_some(len)
+}
+
+/// Decodes the frame that is exactly `bytes` and lies at `offset`.
+pub(super) fn decode(bytes: &[u8], offset: u64) -> Result<Frame, FrameFault> {
+    let (covered, crc) = bytes.split_last_chunk::<CRC>().ok_or(FrameFault::Shape)?;
+    if !bytes.starts_with(&MAGIC) || length_from_end(bytes) != Some(bytes.len()) {
+        return Err(FrameFault::Shape);
+    }
+    if crc32c::crc32c(covered) != u32::from_le_bytes(*crc) {
+        return Err(FrameFault::Checksum);
+    }
+    match number16(bytes, 8) {
+        Some(VERSION) => {}
+        other => return Err(FrameFault::Version(other.unwrap_or_default())),
+    }
+    let field = |at| number64(bytes, at).ok_or(FrameFault::Lengths);
+    let (seq, place) = (field(24)?, field(32)?);
+    if place != offset {
+        return Err(FrameFault::Misplaced(place));
+    }
+    let (mark, commit) = parts(bytes).ok_or(FrameFault::Lengths)?;
+    let previous = number(bytes, 40).ok_or(FrameFault::Lengths)?;
+    if !previous.is_multiple_of(SECTOR) || previous > FRAME_MAX || (previous == 0) != (seq == 0) {
+        return Err(FrameFault::Lengths);
+    }
+    Ok(Frame {
+        offset,
+        len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+        previous: u32::try_from(previous).unwrap_or(u32::MAX),
+        record: Record {
+            seq,
+            commit_id: CommitId::of(commit),
+            commit: Commit::decode(commit)?,
+            mark: mark.to_vec(),
+        },
+    })
+}
+
+/// Mark and commit, where all lengths add up and all that is left is zero.
+fn parts(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mark_len = usize::from(number16(bytes, 10)?);
+    let (commit_len, attachments) = (number(bytes, 12)?, number(bytes, 16)?);
+    if mark_len > MARK_MAX || commit_len > COMMIT_MAX || attachments > ATTACHMENTS_MAX {
+        return None;
+    }
+    let (mark, rest) = bytes.get(HEADER..)?.split_at_checked(mark_len)?;
+    let (commit, rest) = rest.split_at_checked(commit_len)?;
+    // Attachments are not part of the commit's identity; this version writes none and skips them.
+    let rest = rest.get(attachments..)?;
+    let padding = rest.get(..rest.len().checked_sub(TRAILER)?)?;
+    let zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    let sound = number(bytes, 20)? == bytes.len() && zero(bytes.get(44..HEADER)?) && zero(padding);
+    (sound && padding.len() < SECTOR).then_some((mark, commit))
+}
+
+fn number16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<usize> {
+    let value = u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?);
+    usize::try_from(value).ok()
+}
+
+fn number64(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
