@@ -1,14 +1,20 @@
 //! Everything segvm asks of the kernel, behind typed functions that keep errno.
 //!
 //! Linux on 64-bit machines only. `unsafe` lives here; each of its files is argued in UNSAFE.md.
+mod aligned_buf;
+mod file_map;
 mod kernel;
 mod model;
 mod page;
+mod probe;
 mod real;
 
+pub use aligned_buf::AlignedBuf;
+pub use file_map::FileMap;
 pub use kernel::{Kernel, KernelError, Mappable, Query, Watch};
 pub use model::{ModelCall, ModelFault, ModelKernel, ModelPage};
 pub use page::{PageRange, PageSize, push_run};
+pub use probe::{Availability, Features, Overcommit, host_name, page_size, probe};
 pub use real::RealKernel;
 
 /// Addresses travel to the kernel as 64-bit numbers and come back as such.

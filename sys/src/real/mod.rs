@@ -12,6 +12,7 @@ mod uffd;
 
 use rustix::io::Errno;
 
+pub(crate) use self::uffd::open as open_userfaultfd;
 use self::{owner::Owner, scan::Scanner, uffd::AsyncWatch};
 use crate::{
     kernel::{Kernel, KernelError, Mappable, Query, Watch},

@@ -104,7 +104,8 @@ fn no_async(errno: Errno) -> KernelError {
     }
 }
 
-fn open() -> Result<OwnedFd, KernelError> {
+/// Opens a userfaultfd that has not settled what it will speak, without privilege if possible.
+pub(crate) fn open() -> Result<OwnedFd, KernelError> {
     let flags = UserfaultfdFlags::CLOEXEC
         | UserfaultfdFlags::NONBLOCK
         | UserfaultfdFlags::from_bits_retain(UFFD_USER_MODE_ONLY);
