@@ -76,6 +76,8 @@ pub struct Gate {
 struct Control {
     /// The thread that closes or has closed the gate.
     closer: Option<ThreadId>,
+    /// Whether the closer has what it waited for.
+    closed: bool,
     /// Every thread that ever entered and is still there, or is gone and left a pass behind.
     holders: Vec<Arc<Holder>>,
     labels: Vec<Arc<str>>,
@@ -111,7 +113,7 @@ impl Gate {
 
     /// Takes a pass, waiting while the gate is closed to its kind.
     ///
-    /// A thread that already holds a pass which the closing waits for is let in at once: it has to get done.
+    /// A thread that already holds a pass is let in while a closer still waits: it has to get done.
     ///
     /// - **Cost**: an atomic addition and a look into a thread-local table; no lock unless the gate is closed.
     /// - **Blocks**: while a checkpoint copies its residue.
@@ -147,6 +149,19 @@ impl Gate {
         }
     }
 
+    /// Tells at once whether closing the gate would wait for this very thread.
+    ///
+    /// - **Errors**: [`GateError::HeldHere`] with what is held, [`GateError::Forked`].
+    pub fn check_here(&self, closing: Closing) -> Result<(), GateError> {
+        self.check_process()?;
+        match holder::with(self, |holder| holder.holds(closing)) {
+            Some(label) => Err(GateError::HeldHere {
+                what: self.name_of(label),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// The same for whoever is about to replace the memory, so that half-made changes in it do not matter: restore.
     ///
     /// - **Blocks**, **Errors**: as [`Gate::close`], but for [`GateError::Poisoned`].
@@ -155,12 +170,7 @@ impl Gate {
         closing: Closing,
         timeout: Duration,
     ) -> Result<Closed<'_>, GateError> {
-        self.check_process()?;
-        if let Some(label) = holder::with(self, |holder| holder.holds(closing)) {
-            return Err(GateError::HeldHere {
-                what: self.name_of(label),
-            });
-        }
+        self.check_here(closing)?;
         let started = Instant::now();
         let deadline = started.checked_add(timeout);
         let mut control = self.control.lock();
@@ -185,6 +195,7 @@ impl Gate {
                 return Err(error);
             }
         }
+        control.closed = true;
         Ok(Closed { gate: self })
     }
 
@@ -247,11 +258,16 @@ impl Gate {
             if self.word.is_shut() {
                 return Err(GateError::Closed);
             }
-            if self
-                .word
-                .closing()
-                .is_none_or(|closing| !closing.keeps_out(kind) || holder.holds(closing).is_some())
-            {
+            // As long as the closer waits, who holds anything is let in: a writer may be waiting for what it holds.
+            let admits = |closing: Closing| {
+                let awaited = if control.closed {
+                    closing
+                } else {
+                    Closing::Everybody
+                };
+                !closing.keeps_out(kind) || holder.holds(awaited).is_some()
+            };
+            if self.word.closing().is_none_or(admits) {
                 // Under the lock no closing begins or ends, so the answer above still holds.
                 self.word.add_unasked(kind);
                 return Ok(());
@@ -270,6 +286,7 @@ impl Gate {
 
     fn reopen(&self, control: &mut Control) {
         control.closer = None;
+        control.closed = false;
         self.word.end_closing();
         self.changed.notify_all();
     }

@@ -1,0 +1,71 @@
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{DataEnum, DeriveInput, Error, Result};
+
+use crate::attributes::Attributes;
+
+pub(crate) fn expand(
+    input: &DeriveInput,
+    data: &DataEnum,
+    attributes: &Attributes,
+) -> Result<TokenStream> {
+    let name = &input.ident;
+    let Some(integer) = &attributes.integer else {
+        return Err(Error::new_spanned(
+            name,
+            "an enum in a segment needs numbers that every compiler agrees on: add `#[repr(u8)]` above it",
+        ));
+    };
+    if let Some(variant) = data.variants.iter().find(|v| !v.fields.is_empty()) {
+        return Err(Error::new_spanned(
+            variant,
+            "a variant in a segment has no fields: keep the fields in a struct beside the enum, as `Maybe<..>`",
+        ));
+    }
+    let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
+    if variants.is_empty() {
+        return Err(Error::new_spanned(
+            name,
+            "an enum without variants has no value",
+        ));
+    }
+    let texts = variants.iter().map(|variant| variant.to_string());
+    let version = attributes.version;
+    let no_zero =
+        format!("`{name}` needs a variant with the number 0: new values in a segment are zeros");
+    Ok(quote! {
+        const _: () = assert!(false #(|| #name::#variants as #integer == 0)*, #no_zero);
+        // SAFETY: a fixed repr, a variant 0 (just checked), no fields.
+        #[automatically_derived]
+        #[allow(unsafe_code)]
+        unsafe impl ::segvm::persist::Persist for #name {
+            type Mut<'segvm> = &'segvm mut Self;
+            const OWNS: bool = false;
+
+            unsafe fn project<'segvm>(
+                mut place: ::core::ptr::NonNull<Self>,
+                _heap: &'segvm ::segvm::heap::Heap,
+            ) -> &'segvm mut Self {
+                // SAFETY: the caller promises a valid value that nothing else reaches.
+                unsafe { place.as_mut() }
+            }
+
+            unsafe fn drop_in(place: ::core::ptr::NonNull<Self>, _heap: &::segvm::heap::Heap) {
+                // SAFETY: the place is the caller's, and zero is a variant.
+                unsafe { place.write_bytes(0, 1) };
+            }
+
+            fn describe(schema: &mut ::segvm::persist::SchemaBuilder) {
+                schema.enumeration(
+                    #version,
+                    ::core::mem::size_of::<Self>(),
+                    &[#((#texts, #name::#variants as i128)),*],
+                );
+            }
+        }
+        // SAFETY: an enum without fields owns nothing.
+        #[automatically_derived]
+        #[allow(unsafe_code)]
+        unsafe impl ::segvm::persist::Plain for #name {}
+    })
+}

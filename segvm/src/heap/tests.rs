@@ -1,0 +1,243 @@
+use std::{alloc::Layout, ptr::NonNull, slice, sync::Arc};
+
+use proptest::prelude::*;
+
+use super::{Heap, HeapError, MemorySpace, Space, SpaceError, UNIT};
+
+const SEED: u64 = 7;
+
+fn heap(units: usize) -> Heap {
+    Heap::create(Box::new(MemorySpace::new(units * UNIT)), SEED).unwrap()
+}
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 8).unwrap()
+}
+
+/// A space that outlives the heap, as a segment does.
+struct Shared(Arc<MemorySpace>);
+
+// SAFETY: forwards to a Space.
+unsafe impl Space for Shared {
+    fn base(&self) -> NonNull<u8> {
+        self.0.base()
+    }
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn reserved(&self) -> usize {
+        self.0.reserved()
+    }
+    fn grow(&self, to: usize) -> Result<(), SpaceError> {
+        self.0.grow(to)
+    }
+}
+
+/// A block the model remembers, painted with a run of period 251 that begins with `paint`.
+struct Block {
+    place: NonNull<u8>,
+    layout: Layout,
+    paint: usize,
+}
+
+impl Block {
+    fn paint(&self) {
+        // SAFETY: a live block of this length, known to this test only.
+        let bytes = unsafe { slice::from_raw_parts_mut(self.place.as_ptr(), self.layout.size()) };
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = ((self.paint + at) % 251) as u8;
+        }
+    }
+
+    fn is_painted(&self, len: usize) -> bool {
+        // SAFETY: as above.
+        let bytes = unsafe { slice::from_raw_parts(self.place.as_ptr(), len) };
+        let mut expected = (self.paint..).map(|n| (n % 251) as u8);
+        bytes.iter().all(|&byte| Some(byte) == expected.next())
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Take { size: usize, align_log2: u32 },
+    Give(prop::sample::Index),
+    Resize(prop::sample::Index, usize),
+    Reopen,
+}
+
+fn sizes() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        8 => 0..300usize,
+        4 => 300..20_000usize,
+        2 => 20_000..400_000usize,
+    ]
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        6 => (sizes(), 0..14u32).prop_map(|(size, align_log2)| Op::Take { size, align_log2 }),
+        4 => any::<prop::sample::Index>().prop_map(Op::Give),
+        3 => (any::<prop::sample::Index>(), sizes()).prop_map(|(at, size)| Op::Resize(at, size)),
+        1 => Just(Op::Reopen),
+    ];
+    prop::collection::vec(op, 1..200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn blocks_keep_their_bytes_and_never_overlap(ops in ops()) {
+        let space = Arc::new(MemorySpace::new(400 * UNIT));
+        let mut heap = Heap::create(Box::new(Shared(Arc::clone(&space))), SEED).unwrap();
+        let mut blocks: Vec<Block> = Vec::new();
+        for (paint, op) in ops.into_iter().enumerate() {
+            match op {
+                Op::Take { size, align_log2 } => {
+                    let layout = Layout::from_size_align(size, 1 << align_log2).unwrap();
+                    match heap.allocate(layout) {
+                        Ok(place) => {
+                            prop_assert_eq!(place.addr().get() % layout.align(), 0);
+                            let block = Block { place, layout, paint };
+                            block.paint();
+                            blocks.push(block);
+                        }
+                        Err(HeapError::OutOfMemory { .. }) => {}
+                        Err(other) => return Err(TestCaseError::fail(other.to_string())),
+                    }
+                }
+                Op::Give(at) if !blocks.is_empty() => {
+                    let block = blocks.swap_remove(at.index(blocks.len()));
+                    prop_assert!(block.is_painted(block.layout.size()));
+                    // SAFETY: taken from this heap for this layout and forgotten here.
+                    unsafe { heap.free(block.place, block.layout) };
+                }
+                Op::Resize(at, size) if !blocks.is_empty() => {
+                    let at = at.index(blocks.len());
+                    let block = &mut blocks[at];
+                    // SAFETY: taken from this heap for this layout; only the answer is used afterwards.
+                    let moved = unsafe { heap.reallocate(block.place, block.layout, size) };
+                    if let Ok(place) = moved {
+                        block.place = place;
+                        prop_assert!(block.is_painted(size.min(block.layout.size())));
+                        block.layout = Layout::from_size_align(size, block.layout.align()).unwrap();
+                        block.paint();
+                    }
+                }
+                Op::Reopen => {
+                    drop(heap);
+                    heap = Heap::open(Box::new(Shared(Arc::clone(&space)))).unwrap();
+                }
+                Op::Give(_) | Op::Resize(..) => {}
+            }
+            if let Err(findings) = heap.check() {
+                return Err(TestCaseError::fail(format!("{findings:?}")));
+            }
+        }
+        // Painting finds overlaps: each block was painted after its neighbours and none has changed.
+        for block in &blocks {
+            prop_assert!(block.is_painted(block.layout.size()));
+        }
+        prop_assert_eq!(heap.usage().blocks, blocks.len() as u64);
+        for block in blocks {
+            // SAFETY: taken from this heap for this layout.
+            unsafe { heap.free(block.place, block.layout) };
+        }
+        let usage = heap.usage();
+        prop_assert_eq!((usage.allocated, usage.blocks), (0, 0));
+        prop_assert!(heap.check().is_ok());
+    }
+}
+
+#[test]
+fn a_full_heap_says_how_much_was_reserved_and_goes_on() {
+    let heap = heap(8);
+    let mut blocks = Vec::new();
+    let error = loop {
+        match heap.allocate(layout(UNIT)) {
+            Ok(block) => blocks.push(block),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, HeapError::OutOfMemory { reserved, .. } if reserved == 8 * UNIT));
+    assert_eq!(blocks.len(), 7);
+    // SAFETY: taken above for this layout.
+    unsafe { heap.free(blocks[3], layout(UNIT)) };
+    assert_eq!(heap.usage().largest_free, UNIT as u64);
+    assert_eq!(heap.allocate(layout(UNIT)).unwrap(), blocks[3]);
+    heap.check().unwrap();
+}
+
+#[test]
+fn what_is_no_heap_is_refused() {
+    let space = Arc::new(MemorySpace::new(8 * UNIT));
+    let open = || Heap::open(Box::new(Shared(Arc::clone(&space))));
+    assert!(matches!(open(), Err(HeapError::Truncated { .. })));
+    space.grow(UNIT).unwrap();
+    assert!(matches!(open(), Err(HeapError::NotAHeap { .. })));
+    drop(Heap::create(Box::new(Shared(Arc::clone(&space))), SEED).unwrap());
+    open().unwrap();
+    // SAFETY: within the header, which nobody looks at meanwhile.
+    let version = unsafe { space.base().byte_add(8).cast::<u32>().as_mut() };
+    *version = 99;
+    assert!(matches!(open(), Err(HeapError::Version { found: 99, .. })));
+}
+
+#[test]
+#[should_panic(expected = "freed twice")]
+fn freeing_twice_is_noticed() {
+    let heap = heap(8);
+    let block = heap.allocate(layout(40)).unwrap();
+    let _other = heap.allocate(layout(40)).unwrap();
+    // SAFETY: taken above for this layout.
+    unsafe { heap.free(block, layout(40)) };
+    // SAFETY: none: this is the mistake that the heap must notice before it harms.
+    unsafe { heap.free(block, layout(40)) };
+}
+
+#[test]
+fn the_check_finds_a_write_after_free() {
+    let heap = heap(8);
+    let block = heap.allocate(layout(40)).unwrap();
+    let _other = heap.allocate(layout(40)).unwrap();
+    // SAFETY: taken above for this layout.
+    unsafe { heap.free(block, layout(40)) };
+    heap.check().unwrap();
+    // SAFETY: the memory is still mapped; writing to it is the mistake that is looked for.
+    unsafe { block.cast::<u64>().write(0x1234) };
+    let findings = heap.check().unwrap_err();
+    assert!(
+        findings
+            .iter()
+            .any(|found| found.what.contains("written after free"))
+    );
+}
+
+#[test]
+fn roots_are_found_by_name_and_survive_reopening() {
+    let space = Arc::new(MemorySpace::new(64 * UNIT));
+    let heap = Heap::create(Box::new(Shared(Arc::clone(&space))), SEED).unwrap();
+    let name = |n: u8| format!("root-{n}");
+    for n in 0..40 {
+        let root = heap.root_or_new(&name(n), layout(24), [n; 32]).unwrap();
+        // SAFETY: 24 bytes for three zeros; the first is written.
+        unsafe { root.place.cast::<u64>().write(u64::from(n)) };
+    }
+    drop(heap);
+    let heap = Heap::open(Box::new(Shared(Arc::clone(&space)))).unwrap();
+    for n in 0..40 {
+        let root = heap.root_or_new(&name(n), layout(24), [0; 32]).unwrap();
+        assert_eq!((root.schema, root.layout), ([n; 32], layout(24)));
+        // SAFETY: written above.
+        assert_eq!(
+            unsafe { root.place.cast::<[u64; 3]>().read() },
+            [u64::from(n), 0, 0]
+        );
+    }
+    assert_eq!(heap.root_names().len(), 40);
+    heap.check().unwrap();
+    for bad in ["", "a\0b", &"x".repeat(65)] {
+        let refused = heap.root_or_new(bad, layout(8), [0; 32]);
+        assert!(matches!(refused, Err(HeapError::RootName { .. })));
+    }
+}
