@@ -1,5 +1,11 @@
 //! Whatever is put into a pack is found again: by its writer, after an adoption at each mark, after the seal.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use proptest::prelude::*;
@@ -12,7 +18,7 @@ use segvm_blockcache::{
 /// Bytes of prime period, so that blocks that change places show.
 fn paint(seed: u64, len: usize) -> Vec<u8> {
     (0..len as u64)
-        .map(|at| ((at + seed * 17) % 251) as u8 ^ (seed >> 4) as u8)
+        .map(|at| u8::try_from((at + seed * 17) % 251).unwrap() ^ seed.to_le_bytes()[0])
         .collect()
 }
 
