@@ -11,7 +11,7 @@ use memmap2::{Mmap, MmapOptions};
 /// making one is a safe call.
 ///
 /// A forked child keeps a working copy of the mapping. A read error of the disk arrives as SIGBUS where the bytes are
-/// touched.
+/// touched; see [`watch_faults`](crate::watch_faults).
 pub struct FileMap {
     /// `None` for an empty file, which cannot be mapped.
     map: Option<Mmap>,

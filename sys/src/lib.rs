@@ -8,6 +8,7 @@ mod model;
 mod page;
 mod probe;
 mod real;
+mod sigbus;
 
 pub use aligned_buf::AlignedBuf;
 pub use file_map::FileMap;
@@ -16,6 +17,7 @@ pub use model::{ModelCall, ModelFault, ModelKernel, ModelPage};
 pub use page::{PageRange, PageSize, push_run};
 pub use probe::{Availability, Features, Overcommit, host_name, page_size, probe};
 pub use real::RealKernel;
+pub use sigbus::{FaultKind, FaultWatch, WatchFaultsError, watch_faults};
 
 /// Addresses travel to the kernel as 64-bit numbers and come back as such.
 const _: () = assert!(usize::BITS == 64, "segvm needs 64-bit addresses");

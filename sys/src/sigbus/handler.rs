@@ -1,0 +1,162 @@
+//! What runs in the signal.
+//!
+//! It may call: loads from the static table, arithmetic on its stack, `write(2)` as a raw system call (errno stays
+//! as it was), `sigaction` and `raise`. No allocation, lock, panic or log. It ends by chaining.
+
+use std::{io, mem, os::fd::BorrowedFd, ptr, sync::OnceLock};
+
+use libc::{c_int, c_void, siginfo_t};
+
+use super::table::{FaultKind, TEXT_LEN, find};
+
+/// What handled the two signals before: set before the handler is installed.
+static BEFORE: OnceLock<Result<[libc::sigaction; 2], c_int>> = OnceLock::new();
+
+const SIGNALS: [c_int; 2] = [libc::SIGBUS, libc::SIGSEGV];
+
+/// Installs the handler, if no call did so before.
+pub(super) fn install() -> io::Result<()> {
+    let mut first = false;
+    let before = BEFORE.get_or_init(|| {
+        first = true;
+        Ok([current(libc::SIGBUS)?, current(libc::SIGSEGV)?])
+    });
+    if let Err(errno) = before {
+        return Err(io::Error::from_raw_os_error(*errno));
+    }
+    if first {
+        // SAFETY: all zero is a sigaction: the default action, no flags, an empty mask.
+        let mut ours: libc::sigaction = unsafe { mem::zeroed() };
+        let entry: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = on_fault;
+        ours.sa_sigaction = entry as libc::sighandler_t;
+        ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        for signal in SIGNALS {
+            // SAFETY: `ours` is a whole sigaction; `on_fault` has the signature that SA_SIGINFO asks for, is
+            // async-signal-safe, and chains.
+            if unsafe { libc::sigaction(signal, &raw const ours, ptr::null_mut()) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn current(signal: c_int) -> Result<libc::sigaction, c_int> {
+    // SAFETY: all zero is a sigaction.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: without a new action this only reads; `action` is a whole sigaction to write into.
+    match unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) } {
+        0 => Ok(action),
+        _ => Err(io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EINVAL)),
+    }
+}
+
+extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: with SA_SIGINFO the kernel passes a siginfo_t that lives, unchanged, as long as the handler runs.
+    let what = unsafe { &*info };
+    let code = what.si_code;
+    // Above zero: the kernel says so because of an access; otherwise somebody sent the signal, and no address is in it.
+    if code > 0 {
+        // SAFETY: for a SIGBUS or SIGSEGV that an access caused, the address is there.
+        let at = unsafe { what.si_addr() }.addr();
+        let kind = match signal {
+            libc::SIGBUS => FaultKind::Unreadable,
+            _ => FaultKind::Forbidden,
+        };
+        if let Some(text) = find(kind, at) {
+            let mut line = Line::new();
+            line.push(text.bytes.get(..text.len).unwrap_or_default());
+            line.push(b" (at ");
+            line.push_hex(at);
+            line.push(b", offset ");
+            line.push_hex(text.offset);
+            line.push(b")\n");
+            line.print();
+        }
+    }
+    chain(signal, code, info, context);
+}
+
+fn chain(signal: c_int, code: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    let before = match BEFORE.get() {
+        Some(Ok([bus, _])) if signal == libc::SIGBUS => Some(bus),
+        Some(Ok([_, segv])) => Some(segv),
+        _ => None,
+    };
+    let handler = before.map_or(libc::SIG_DFL, |action| action.sa_sigaction);
+    match before {
+        Some(_) if handler == libc::SIG_IGN && code <= 0 => {}
+        // The default. An ignored fault as well: the instruction would only fault again, for ever.
+        None => die(signal, code),
+        Some(_) if handler == libc::SIG_DFL || handler == libc::SIG_IGN => die(signal, code),
+        Some(action) if action.sa_flags & libc::SA_SIGINFO != 0 => {
+            type Full = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+            // SAFETY: neither default nor ignore, so it is the address of a handler, and its flag says this signature.
+            let call = unsafe { mem::transmute::<libc::sighandler_t, Full>(handler) };
+            call(signal, info, context);
+        }
+        Some(_) => {
+            type Short = extern "C" fn(c_int);
+            // SAFETY: neither default nor ignore, so it is the address of a handler, and without SA_SIGINFO it takes
+            // the number alone.
+            let call = unsafe { mem::transmute::<libc::sighandler_t, Short>(handler) };
+            call(signal);
+        }
+    }
+}
+
+/// Restores the default action and lets it happen: on return the same instruction faults again, and a signal that was
+/// sent is sent again. So the core dump shows the place of the fault, not this handler.
+fn die(signal: c_int, code: c_int) {
+    // SAFETY: all zero is a sigaction: the default action.
+    let default: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: `default` is a whole sigaction; sigaction is async-signal-safe. Nothing could be done if it failed.
+    unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
+    if code <= 0 {
+        // SAFETY: raise is async-signal-safe; the signal is blocked until this handler returns.
+        unsafe { libc::raise(signal) };
+    }
+}
+
+/// A line that is put together on the stack; what does not fit is left out.
+struct Line {
+    bytes: [u8; TEXT_LEN + 64],
+    len: usize,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self {
+            bytes: [0; TEXT_LEN + 64],
+            len: 0,
+        }
+    }
+
+    fn push(&mut self, more: &[u8]) {
+        for byte in more {
+            if let Some(slot) = self.bytes.get_mut(self.len) {
+                *slot = *byte;
+                self.len += 1;
+            }
+        }
+    }
+
+    fn push_hex(&mut self, number: usize) {
+        self.push(b"0x");
+        let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
+        for place in (0..digits).rev() {
+            let digit = (number >> (4 * place)) & 0xf;
+            self.push(b"0123456789abcdef".get(digit..=digit).unwrap_or_default());
+        }
+    }
+
+    fn print(&self) {
+        // SAFETY: whether descriptor 2 is open does not matter: writing to a closed one is an error.
+        let stderr = unsafe { BorrowedFd::borrow_raw(2) };
+        let line = self.bytes.get(..self.len).unwrap_or_default();
+        // One write, so that lines of several threads do not mix. There is nobody to tell of an error.
+        let _lost = rustix::io::write(stderr, line);
+    }
+}

@@ -1,0 +1,150 @@
+//! Faults on watched ranges, in child processes that die of them.
+#![allow(clippy::unwrap_used, reason = "a failed test panics")]
+use std::{
+    env,
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::{fs::FileExt, process::ExitStatusExt},
+    },
+    process::{Command, Output},
+};
+
+use segvm_os::{FaultKind, Kernel, Mappable, PageRange, RealKernel, watch_faults};
+
+#[derive(Debug)]
+struct Short(File);
+
+impl Mappable for Short {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
+}
+
+const CHILD: &str = "SEGVM_OS_FAULTS_CHILD";
+
+/// Runs the test `name` of this binary once more, where it takes the child's part.
+fn child_of(name: &str) -> Output {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD, "yes")
+        .output()
+        .unwrap()
+}
+
+fn is_child() -> bool {
+    env::var_os(CHILD).is_some()
+}
+
+fn touch(at: usize) {
+    let from = std::ptr::with_exposed_provenance::<u8>(at);
+    // SAFETY: it is not; the child dies of it, which is what is tested.
+    unsafe { from.read_volatile() };
+}
+
+fn two_pages(kernel: &RealKernel) -> PageRange {
+    let page = kernel.page_size();
+    let range = PageRange::new(page, 0x5a00_0000_0000, 2 * page.bytes()).unwrap();
+    kernel.reserve(range).unwrap();
+    range
+}
+
+/// Maps a file that ends before the second page.
+fn map_short(kernel: &RealKernel, range: PageRange) {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(10).unwrap();
+    // SAFETY: the range was reserved; nobody changes the file.
+    unsafe { kernel.map_file(range, &Short(file), 0) }.unwrap();
+}
+
+#[test]
+fn an_unreadable_page_is_named_and_then_kills() {
+    if is_child() {
+        let kernel = RealKernel::new().unwrap();
+        let range = two_pages(&kernel);
+        map_short(&kernel, range);
+        let _watch = watch_faults(range, FaultKind::Unreadable, "image notes: disk error").unwrap();
+        touch(range.end() - 1);
+        return;
+    }
+    let output = child_of("an_unreadable_page_is_named_and_then_kills");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let at = 0x5a00_0000_0000_usize + 2 * rustix::param::page_size() - 1;
+    let offset = 2 * rustix::param::page_size() - 1;
+    let line = format!("image notes: disk error (at {at:#x}, offset {offset:#x})\n");
+    assert!(said.contains(&line), "{said}");
+    assert_eq!(said.matches("image notes").count(), 1, "{said}");
+    assert_eq!(output.status.signal(), Some(libc::SIGBUS));
+}
+
+#[test]
+fn a_stale_pointer_is_named_and_then_kills() {
+    if is_child() {
+        let kernel = RealKernel::new().unwrap();
+        let range = two_pages(&kernel);
+        let watch = watch_faults(range, FaultKind::Forbidden, "session notes is closed").unwrap();
+        std::mem::forget(watch);
+        std::thread::spawn(move || touch(range.start()))
+            .join()
+            .unwrap();
+        return;
+    }
+    let output = child_of("a_stale_pointer_is_named_and_then_kills");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("session notes is closed (at 0x5a0000000000, offset 0x0)\n"),
+        "{said}"
+    );
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV));
+}
+
+#[test]
+fn faults_elsewhere_and_sent_signals_are_not_commented() {
+    if is_child() {
+        let kernel = RealKernel::new().unwrap();
+        let range = two_pages(&kernel);
+        let _one = watch_faults(range, FaultKind::Unreadable, "WRONG").unwrap();
+        let elsewhere = PageRange::new(kernel.page_size(), 0, range.len()).unwrap();
+        let _two = watch_faults(elsewhere, FaultKind::Forbidden, "WRONG").unwrap();
+        // Twice: the handler that std installs takes a signal that was sent for a reason to restore the default.
+        for _ in 0..2 {
+            // SAFETY: sends a signal to this very thread.
+            unsafe { libc::raise(libc::SIGSEGV) };
+        }
+        return;
+    }
+    let output = child_of("faults_elsewhere_and_sent_signals_are_not_commented");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("WRONG"));
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV));
+}
+
+extern "C" fn earlier(_: libc::c_int) {
+    // SAFETY: async-signal-safe; ends the child.
+    unsafe { libc::_exit(42) };
+}
+
+#[test]
+fn an_earlier_handler_has_the_last_word() {
+    if is_child() {
+        // SAFETY: all zero is a sigaction.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        let handler: extern "C" fn(libc::c_int) = earlier;
+        action.sa_sigaction = handler as libc::sighandler_t;
+        // SAFETY: a whole sigaction with a handler that is async-signal-safe.
+        unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) };
+        let kernel = RealKernel::new().unwrap();
+        let range = two_pages(&kernel);
+        map_short(&kernel, range);
+        let _watch = watch_faults(range, FaultKind::Unreadable, "image notes: disk error").unwrap();
+        touch(range.end() - 1);
+        return;
+    }
+    let output = child_of("an_earlier_handler_has_the_last_word");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("image notes: disk error"));
+    assert_eq!(output.status.code(), Some(42));
+}
