@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use segvm_blockcache::disk::{CrashDisk, Disk};
+use segvm_blockcache::disk::{CrashDisk, Disk, Open};
 use segvm_home::{
     Commit, DirHome, Holder, HomeError, ImageName, LogError, PublishError, Record, Timestamp,
 };
@@ -174,6 +174,40 @@ fn a_full_disk_is_an_error_and_room_makes_it_good() {
 }
 
 #[test]
+fn rubble_is_cleared_by_the_next_record() {
+    let mut seen = 0;
+    for seed in 0..100 {
+        let disk = CrashDisk::new(seed);
+        publish_until_failure(&home(&disk), 0, 1);
+        // Acquiring takes a few operations; the cut comes in the last, the sync of a record of many sectors.
+        let before = disk.operations();
+        drop(home(&disk).acquire(&notes(), holder()).unwrap());
+        let acquiring = disk.operations() - before;
+        disk.power_off_at(disk.operations() + acquiring + 2);
+        assert_eq!(publish_until_failure(&home(&disk), 1, 2), 1);
+        let disk = disk.crash();
+        if log(&home(&disk)).len() == 2 {
+            continue;
+        }
+        let bytes = read_log(&disk);
+        seen += u32::from(bytes[1024..].iter().any(|byte| *byte != 0));
+        let mut lease = home(&disk).acquire(&notes(), holder()).unwrap();
+        lease.publish(&commit(0), &[]).unwrap();
+        let bytes = read_log(&disk);
+        assert!(bytes[512..1024].iter().any(|byte| *byte != 0));
+        assert!(bytes[1024..].iter().all(|byte| *byte == 0), "seed {seed}");
+    }
+    assert!(seen > 20, "the dice left no rubble: {seen}");
+}
+
+fn read_log(disk: &CrashDisk) -> Vec<u8> {
+    let file = disk.open(Path::new(LOG), Open::Read).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_at(0, &mut bytes).unwrap();
+    bytes
+}
+
+#[test]
 fn after_a_failed_sync_the_lease_publishes_no_more() {
     let disk = CrashDisk::new(3);
     let home = home(&disk);
@@ -261,9 +295,7 @@ fn ruins_longer_than_one_record_are_damage_and_not_an_empty_image() {
     let disk = CrashDisk::new(0);
     let home = home(&disk);
     publish_until_failure(&home, 0, 1);
-    let log = disk
-        .open(Path::new(LOG), segvm_blockcache::disk::Open::Write)
-        .unwrap();
+    let log = disk.open(Path::new(LOG), Open::Write).unwrap();
     log.write_at(0, &vec![0xee; 2 << 20]).unwrap();
     let error = home.image(&notes()).unwrap_err();
     assert!(
