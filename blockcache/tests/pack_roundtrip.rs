@@ -6,21 +6,17 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+mod pack_support;
+
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use segvm_blockcache::{
-    BlockId, BlockSize, NodeId, NodeReadError, NodeSink, NodeSource, PackMark, PackWriter,
-    ReadError, Store, WriterOptions,
+    NodeId, NodeReadError, NodeSink, NodeSource, PackMark, ReadError, WriterOptions,
     disk::{Disk, MemDisk},
 };
 
-/// Bytes of prime period, so that blocks that change places show.
-fn paint(seed: u64, len: usize) -> Vec<u8> {
-    (0..len as u64)
-        .map(|at| u8::try_from((at + seed * 17) % 251).unwrap() ^ seed.to_le_bytes()[0])
-        .collect()
-}
+use pack_support::{Twin, paint, put, store};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -39,60 +35,6 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Flush),
         1 => Just(Op::Sync),
     ]
-}
-
-/// What must be readable.
-#[derive(Clone, Default)]
-struct Twin {
-    blocks: HashMap<BlockId, Vec<u8>>,
-    nodes: HashMap<NodeId, Vec<u8>>,
-}
-
-impl Twin {
-    fn check(&self, store: &Store) {
-        for (id, bytes) in &self.blocks {
-            let mut out = vec![0; bytes.len()];
-            store.read_block(id, &mut out).unwrap();
-            assert_eq!(&out, bytes);
-            let place = store.locate(id).unwrap().unwrap();
-            assert_eq!(place.offset % (bytes.len() as u64).min(65536), 0);
-        }
-        for (id, bytes) in &self.nodes {
-            assert_eq!(&store.node(*id).unwrap(), bytes);
-        }
-    }
-}
-
-fn put(writer: &mut PackWriter, log2: u32, seeds: &[Option<u64>], twin: &mut Twin) {
-    let size = BlockSize::from_log2(log2).unwrap();
-    let mut seeds = seeds;
-    while !seeds.is_empty() {
-        let room = writer.room(size, seeds.len()).unwrap();
-        assert_eq!(room.as_ptr().addr() % 4096, 0);
-        let given = room.len() / size.bytes();
-        assert!(given >= 1 && given <= seeds.len());
-        let mut ids = Vec::new();
-        for (seed, bytes) in seeds.iter().zip(room.chunks_mut(size.bytes())) {
-            bytes.copy_from_slice(&paint(seed.unwrap_or(77), size.bytes()));
-            ids.push(seed.map(|_| BlockId::of(bytes)));
-            if seed.is_some() {
-                twin.blocks.insert(BlockId::of(bytes), bytes.to_vec());
-            }
-        }
-        let places = writer.keep(&ids).unwrap();
-        for (id, place) in ids.iter().zip(places) {
-            assert_eq!(id.is_some(), place.is_some());
-            if let Some(id) = id {
-                let own = writer.locate(id).unwrap();
-                assert_eq!(Some(own.pack), writer.pack());
-            }
-        }
-        seeds = &seeds[given..];
-    }
-}
-
-fn store(disk: &Arc<dyn Disk>) -> Arc<Store> {
-    Store::open(disk.clone(), PathBuf::from("/store")).unwrap()
 }
 
 /// A disk with nothing but one pack file, as it was at some moment.
@@ -118,7 +60,7 @@ fn run(ops: &[Op]) {
     let mut marks: Vec<(PackMark, Twin, Arc<dyn Disk>)> = Vec::new();
     for op in ops {
         match op {
-            Op::Put(log2, seeds) => put(&mut writer, *log2, seeds, &mut twin),
+            Op::Put(log2, seeds) => put(&mut writer, *log2, seeds, &mut twin).unwrap(),
             Op::Node(seed, len) => {
                 let bytes = paint(*seed, *len);
                 let id = NodeId::of(&bytes);
@@ -218,10 +160,10 @@ fn a_batch_with_no_mark_is_nobodys() {
     let live = store(&disk);
     let mut writer = live.writer(WriterOptions::default());
     let mut twin = Twin::default();
-    put(&mut writer, 14, &[Some(1)], &mut twin);
+    put(&mut writer, 14, &[Some(1)], &mut twin).unwrap();
     let mark = writer.sync().unwrap().unwrap();
     let durable = twin.clone();
-    put(&mut writer, 14, &[Some(2)], &mut twin);
+    put(&mut writer, 14, &[Some(2)], &mut twin).unwrap();
     let id = *twin
         .blocks
         .keys()
@@ -259,7 +201,8 @@ fn a_writer_that_is_dropped_without_a_mark_leaves_no_file() {
         21,
         &[Some(1), Some(2), Some(3)],
         &mut Twin::default(),
-    );
+    )
+    .unwrap();
     assert_eq!(disk.list(live.packs_dir()).unwrap().len(), 1);
     drop(writer);
     assert_eq!(disk.list(live.packs_dir()).unwrap().len(), 0);

@@ -15,9 +15,9 @@ use crate::{disk::DiskFile, id::PackId};
 /// 3. The seal page is written.
 /// 4. One sync.
 ///
-/// A power cut before the sync returned can leave a seal whose index is torn: then the index's checksums do not
-/// match and it is rebuilt in memory from the directories, which were durable before. The sync is what allows
-/// *other* images to share this pack's blocks: they have no mark that would seal it again.
+/// A power cut before the sync returned can leave a seal whose index is torn or cut short: then it is made again in
+/// memory from the directories, which were durable before. The sync is what allows *other* images to share this
+/// pack's blocks: they have no mark that would seal it again.
 pub(crate) fn seal(
     file: &dyn DiskFile,
     pack: PackId,

@@ -79,7 +79,8 @@ impl SealedPack {
         };
         check_pack_header(&page(header), id).map_err(at(0))?;
         let len = file.len().map_err(io)?;
-        if len < seal.file_len() {
+        // The index may be short: see `seal`. The batches may not.
+        if len < seal.batches_end {
             return Err(at(len)("the file was cut short after it was sealed"));
         }
         Ok(Self {
@@ -132,13 +133,16 @@ impl SealedPack {
     fn load(&self) -> Result<Index<Bytes>, SealedError> {
         let offset = self.seal.batches_end;
         let damaged = |flaw| SealedError::Damaged { offset, flaw };
-        // Bounded: the file is as long as the seal says.
+        // Bounded by the seal's own checks, and by what memory there is.
         let len = usize::try_from(self.seal.file_len() - offset)
             .map_err(|_wide| damaged("the index does not fit into memory"))?;
         let mut bytes = zeroed(len).ok_or_else(|| damaged("the index does not fit into memory"))?;
         self.file
             .read_at(offset, &mut bytes)
-            .map_err(|source| SealedError::Io { offset, source })?;
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::UnexpectedEof => damaged("the index is cut short"),
+                _ => SealedError::Io { offset, source },
+            })?;
         let seal = &self.seal;
         Index::open(bytes, seal.entries, seal.fanout_crc, offset).map_err(damaged)
     }

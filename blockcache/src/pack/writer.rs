@@ -91,6 +91,7 @@ pub struct PackWriter {
     batches: u64,
     end: u64,
     bytes_written: u64,
+    failure_told: bool,
     /// In a forked child nothing may be touched when the value is dropped.
     owner: u32,
 }
@@ -108,6 +109,7 @@ impl PackWriter {
             batches: 0,
             end: FIRST_BATCH,
             bytes_written: 0,
+            failure_told: false,
             owner: std::process::id(),
         }
     }
@@ -268,14 +270,10 @@ impl PackWriter {
         if self.batches == 0 {
             let packs = self.store.packs_dir();
             if let Err(source) = self.store.disk().sync_dir(packs) {
-                open.output
-                    .fail(Failure::new("sync of the directory", 0, 0, &source));
-                return Err(PackError::Io {
-                    op: "sync of the directory",
-                    path: packs.to_owned(),
-                    offset: 0,
-                    source,
-                });
+                let failure = Failure::new("sync of the directory", 0, 0, &source);
+                open.output.fail(failure.clone());
+                self.failure_told = true;
+                return Err(failure.error(packs));
             }
         }
 
@@ -306,25 +304,31 @@ impl PackWriter {
         Ok(Some(open.id))
     }
 
-    fn alive(&self) -> Result<(), PackError> {
+    /// The thread's failure is returned once as it was, by the call that comes next; then the writer is dead.
+    fn alive(&mut self) -> Result<(), PackError> {
         let Some(open) = &self.open else {
             return Ok(());
         };
         match open.output.failure() {
             None => Ok(()),
-            Some(failure) => Err(PackError::Dead {
+            Some(failure) if self.failure_told => Err(PackError::Dead {
                 path: open.output.path.clone(),
                 source: failure.source(),
             }),
+            Some(failure) => {
+                self.failure_told = true;
+                Err(failure.error(&open.output.path))
+            }
         }
     }
 
     /// Ends the writer's life with the failure's own error.
-    fn guard<T>(&self, result: Result<T, Failure>) -> Result<T, PackError> {
+    fn guard<T>(&mut self, result: Result<T, Failure>) -> Result<T, PackError> {
         result.map_err(|failure| {
             let Some(open) = &self.open else {
                 return failure.error(self.store.packs_dir());
             };
+            self.failure_told = true;
             open.output.fail(failure.clone());
             failure.error(&open.output.path)
         })
