@@ -1,5 +1,11 @@
 //! What a commit's bytes are, and that nothing else passes for one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,5 +1,11 @@
 //! Power cuts and failing disks below a directory home: the head is the last promised record or a newer whole one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,

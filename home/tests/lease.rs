@@ -1,5 +1,11 @@
 //! The lease on a real file system, between processes; and what a home answers about its images.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::{
     fs,
     io::{Read, Write},

@@ -181,3 +181,94 @@ fn number(bytes: &[u8], at: usize) -> Option<usize> {
 fn number64(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(attribute: &[u8]) -> Vec<u8> {
+        let mut commit = Commit {
+            page_size_log2: 12,
+            pointer_width: 8,
+            ..Commit::default()
+        };
+        commit.attributes.insert("a".into(), attribute.to_vec());
+        commit.encode().unwrap()
+    }
+
+    #[test]
+    fn a_frame_comes_back_at_its_own_place_only() {
+        for len in 0..1200 {
+            let (bytes, mark) = (commit(&vec![7; len]), vec![9; len % (MARK_MAX + 1)]);
+            let encoded = encode(3, 4096, 512, &mark, &bytes);
+            assert!(encoded.len().is_multiple_of(SECTOR), "{len}");
+            assert_eq!(length_from_end(&encoded), Some(encoded.len()));
+            let frame = decode(&encoded, 4096).unwrap();
+            let record = &frame.record;
+            assert_eq!((record.seq, frame.offset, frame.previous), (3, 4096, 512));
+            assert_eq!(
+                (&record.mark, record.commit_id),
+                (&mark, CommitId::of(&bytes))
+            );
+            assert_eq!(
+                decode(&encoded, 512).unwrap_err(),
+                FrameFault::Misplaced(4096)
+            );
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_found() {
+        let encoded = encode(0, 0, 0, b"mark", &commit(b"value"));
+        for bit in 0..encoded.len() * 8 {
+            let mut bytes = encoded.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&bytes, 0).is_err(), "bit {bit}");
+        }
+        for len in 0..encoded.len() {
+            assert!(decode(&encoded[..len], 0).is_err(), "cut at {len}");
+        }
+    }
+
+    /// Changes bytes and makes the checksum match again.
+    fn altered(frame: &[u8], at: usize, new: &[u8]) -> Vec<u8> {
+        let mut bytes = frame.to_vec();
+        bytes[at..at + new.len()].copy_from_slice(new);
+        let end = bytes.len() - CRC;
+        let crc = crc32c::crc32c(&bytes[..end]).to_le_bytes();
+        bytes[end..].copy_from_slice(&crc);
+        bytes
+    }
+
+    #[test]
+    fn a_checksum_alone_makes_no_frame() {
+        let encoded = encode(1, 512, 512, b"mark", &commit(b"value"));
+        let fault = |at, new: &[u8]| decode(&altered(&encoded, at, new), 512).unwrap_err();
+        assert_eq!(fault(8, &[2]), FrameFault::Version(2));
+        for (at, new) in [
+            (10, &[0xff, 0xff][..]),
+            (12, &[0xff; 4]),
+            (16, &[0xff; 4]),
+            (20, &[0, 4]),
+            (40, &[0; 4]),
+            (40, &[1]),
+            (44, &[1]),
+            (480, &[1]),
+        ] {
+            assert_eq!(fault(at, new), FrameFault::Lengths, "byte {at}");
+        }
+        assert!(matches!(fault(52, b"X"), FrameFault::Commit(_)));
+    }
+
+    #[test]
+    fn attachments_of_a_later_writer_are_passed_over() {
+        let bytes = commit(b"value");
+        let encoded = encode(0, 0, 0, b"mark", &bytes);
+        let end = HEADER + 4 + bytes.len();
+        let signed = altered(&altered(&encoded, end, b"signature"), 16, &[9]);
+        assert_eq!(
+            decode(&signed, 0).unwrap().record,
+            decode(&encoded, 0).unwrap().record
+        );
+    }
+}

@@ -17,6 +17,8 @@ mod dice;
 mod file;
 mod inode;
 mod names;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeSet,
