@@ -2,17 +2,33 @@
 //!
 //! | room | for |
 //! |---|---|
+//! | `session` | one process's open image: open, checkpoint, suspend, restore |
+//! | `segment` | ranges of memory at stable addresses |
+//! | `dirty` | which pages were written |
+//! | `checkpoint` | rounds, the pause, storing what they found |
 //! | `gate` | the lock that writers share and a checkpoint takes alone |
 //! | `persist` | which types can live in a segment, and how they are reached there |
 //! | `heap` | the allocator that lives in a segment |
 //! | `collections` | `Vec`, `Text`, `Box`, `HashMap`, `BTreeMap` in a heap |
 //! | `root` | typed values found by name, and their guards |
+//! | `world` | the seams to kernel, files and clock |
 
+mod checkpoint;
 pub mod collections;
+mod dirty;
 pub mod gate;
 pub mod heap;
 pub mod persist;
 pub mod root;
+mod segment;
+mod session;
+mod world;
+
+pub use checkpoint::{CheckpointError, Rounds, Saved};
+pub use segment::{Segment, SegmentOptions};
+pub use segvm_blockcache::{BlockSize, CommitId};
+pub use session::{Automatic, Checkpoint, Error, OpenError, Session, SessionOptions, default_store};
+pub use world::World;
 
 // The derive writes `::segvm::...`; this lets it work inside this crate too.
 extern crate self as segvm;

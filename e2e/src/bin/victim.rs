@@ -1,0 +1,79 @@
+//! A program that is killed: `victim run` steps for ever and says what is durable; `victim check` says what it found.
+
+use std::{io::Write, process::ExitCode, time::Duration};
+
+use segvm::Session;
+use segvm_e2e::{PAGE, PAGES, content_of, last_writer, page_of};
+
+fn main() -> ExitCode {
+    let mode = std::env::args().nth(1).unwrap_or_default();
+    let result = match mode.as_str() {
+        "run" => run(false),
+        "automatic" => run(true),
+        "check" => check(),
+        "suspend" => suspend(),
+        _ => {
+            eprintln!("victim run|automatic|check|suspend");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("victim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(automatic: bool) -> Result<(), segvm::Error> {
+    let session = Session::open("victim")?;
+    let memory = session.segment("memory", PAGES as usize * PAGE)?;
+    let count = session.root::<u64>("count")?;
+    if automatic {
+        session.checkpoint_every(Duration::from_millis(3))?;
+    }
+    println!("begun {}", *count.read());
+    loop {
+        let n = *count.read() + 1;
+        {
+            // The page and the count are one change: a checkpoint has both or neither.
+            let _pass = session
+                .enter()
+                .map_err(|error| segvm::Error::Checkpoint(error.into()))?;
+            let write = memory.write(page_of(n) * PAGE, &content_of(n));
+            write.map_err(|error| segvm::Error::Checkpoint(error.into()))?;
+            *count.write() = n;
+        }
+        if !automatic && n % 7 == 0 {
+            session.checkpoint()?;
+            println!("durable {n}");
+            std::io::stdout().flush()?;
+        }
+    }
+}
+
+fn check() -> Result<(), segvm::Error> {
+    let session = Session::open("victim")?;
+    let memory = session.segment("memory", PAGES as usize * PAGE)?;
+    let count = *session.root::<u64>("count")?.read();
+    let mut page = vec![0; PAGE];
+    for at in 0..PAGES as usize {
+        let read = memory.read(at * PAGE, &mut page);
+        read.map_err(|error| segvm::Error::Checkpoint(error.into()))?;
+        let wanted = last_writer(at, count).map_or_else(|| vec![0; PAGE], content_of);
+        if page != wanted {
+            return Err(segvm::Error::Io(std::io::Error::other(format!(
+                "page {at} is not what {count} steps leave"
+            ))));
+        }
+    }
+    println!("count {count}");
+    Ok(())
+}
+
+fn suspend() -> Result<(), segvm::Error> {
+    let session = Session::open("victim")?;
+    session.suspend().map_err(|(_session, error)| error)?;
+    Ok(())
+}

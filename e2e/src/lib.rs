@@ -1,0 +1,32 @@
+//! Whole-system tests: programs that are killed, and what is found afterwards. This library is what both sides of a
+//! test know: which bytes a page has after a number of steps.
+
+/// Pages that the victim writes; a power of two.
+pub const PAGES: u64 = 2048;
+/// Bytes in one of them.
+pub const PAGE: usize = 4096;
+/// Odd, so that steps visit every page before they come back.
+const STRIDE: u64 = 7919;
+
+/// The page that step `n` (from 1) writes.
+#[must_use]
+pub fn page_of(n: u64) -> usize {
+    usize::try_from(n.wrapping_mul(STRIDE) % PAGES).unwrap_or_default()
+}
+
+/// What step `n` writes there.
+#[must_use]
+pub fn content_of(n: u64) -> Vec<u8> {
+    // A period of 251 is prime to every power of two: a page in the wrong place shows.
+    (0..PAGE as u64)
+        .map(|at| u8::try_from((n.wrapping_mul(31) + at) % 251).unwrap_or_default())
+        .collect()
+}
+
+/// The last step up to `count` that wrote `page`; `None` if none did.
+#[must_use]
+pub fn last_writer(page: usize, count: u64) -> Option<u64> {
+    (count.saturating_sub(PAGES - 1).max(1)..=count)
+        .rev()
+        .find(|&n| page_of(n) == page)
+}

@@ -1,0 +1,328 @@
+//! From dirty pages to stored blocks: fill, hash, skip what is known, keep the rest.
+//!
+//! A block is captured whole. Its dirty pages come from where the phase says; its clean neighbours come from live
+//! memory *and are checked afterwards*: a page that is armed and still not written after the copy held these very bytes at
+//! the pause. One that was written meanwhile comes from the block's stored form, which is exact, because the page was
+//! clean at the pause (docs/design/neighbours.md).
+
+use segvm_blockcache::{BlockId, BlockIndex, PackWriter, Place, Store};
+use segvm_os::{Kernel, PageRange, push_run};
+
+use super::{CheckpointError, InSegment, Saved, staging::Staging};
+use crate::{
+    dirty::{intersect, merge, subtract},
+    segment::state::State,
+};
+
+/// Blocks handled at a time: what fits in one I/O buffer.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// A run of duplicates shorter than this is stored again: sharing it would cost a mapping at every resume
+/// (docs/design/sharing.md).
+const SHARE_BYTES: u64 = 128 << 10;
+
+/// Where the bytes of dirty pages come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'a> {
+    /// Memory that the program may be writing to: what it writes meanwhile is dirty again.
+    Racing,
+    /// Memory that nobody writes to until this is done.
+    Quiet,
+    /// The residue, copied in the pause.
+    Staged(&'a Staging),
+}
+
+/// What storing needs beside the segment.
+pub(crate) struct Sink<'a> {
+    pub(crate) kernel: &'a dyn Kernel,
+    pub(crate) store: &'a Store,
+    pub(crate) writer: &'a mut PackWriter,
+    pub(crate) saved: &'a mut Saved,
+    /// Told the bytes handled, for progress.
+    pub(crate) progress: &'a dyn Fn(u64),
+}
+
+/// The blocks that `pages` touch, ascending, each once.
+fn blocks_of(segment: &State, pages: &[PageRange]) -> Vec<BlockIndex> {
+    let mut blocks: Vec<BlockIndex> = Vec::new();
+    for run in pages {
+        let first = segment.shared.block_at(run.start()).0;
+        let last = segment.shared.block_at(run.end() - 1).0;
+        let from = blocks.last().map_or(first, |seen| first.max(seen.0 + 1));
+        blocks.extend((from..=last).map(BlockIndex));
+    }
+    blocks
+}
+
+impl Sink<'_> {
+    /// Stores the blocks that `pages` of the segment touch.
+    pub(crate) fn store(
+        &mut self,
+        segment: &mut State,
+        pages: &[PageRange],
+        source: Source<'_>,
+    ) -> Result<(), CheckpointError> {
+        let size = segment.shared.block_size;
+        let blocks = blocks_of(segment, pages);
+        let mut rest = blocks.as_slice();
+        let mut scratch = Vec::new();
+        while !rest.is_empty() {
+            let wanted = rest.len().min((BATCH_BYTES / size.bytes()).max(1));
+            let room = self.writer.room(size, wanted)?;
+            let (batch, later) = rest.split_at(wanted.min(room.len() / size.bytes()).max(1));
+            let room = &mut room[..batch.len() * size.bytes()];
+            let ranges: Vec<PageRange> = batch
+                .iter()
+                .map(|&index| segment.shared.block(index))
+                .collect();
+            match source {
+                Source::Racing => self.kernel.copy_racing(&ranges, room)?,
+                // SAFETY: the ranges are committed memory of this segment, and `Quiet` says that the gate is
+                // closed to everybody until the store is done.
+                Source::Quiet => unsafe { self.kernel.copy_quiet(&ranges, room) }?,
+                Source::Staged(staging) => {
+                    fill_staged(
+                        self.kernel,
+                        self.store,
+                        segment,
+                        &ranges,
+                        staging,
+                        &mut scratch,
+                        room,
+                    )?;
+                }
+            }
+            let ids: Vec<Option<BlockId>> = room
+                .chunks_exact(size.bytes())
+                .map(|block| (!is_zero(block)).then(|| BlockId::of(block)))
+                .collect();
+            self.keep(segment, batch, &ids)?;
+            (self.progress)((batch.len() * size.bytes()) as u64);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Decides what becomes of the blocks in the room just filled, and notes it in tree and layout.
+    fn keep(
+        &mut self,
+        segment: &mut State,
+        batch: &[BlockIndex],
+        ids: &[Option<BlockId>],
+    ) -> Result<(), CheckpointError> {
+        let name = segment.shared.name.clone();
+        let mut known = Vec::with_capacity(batch.len());
+        let mut shared: Vec<Option<Place>> = Vec::with_capacity(batch.len());
+        for (&index, &id) in batch.iter().zip(ids) {
+            let same = segment.tree.get(self.store, index).of(&name)? == id;
+            known.push(same);
+            shared.push(match id {
+                Some(id) if !same => self.writer.locate(&id),
+                _ => None,
+            });
+        }
+        share_long_runs(batch, &mut shared, segment.shared.block_size.bytes() as u64);
+        let to_keep: Vec<Option<BlockId>> = ids
+            .iter()
+            .zip(&known)
+            .zip(&shared)
+            .map(|((&id, &same), share)| id.filter(|_| !same && share.is_none()))
+            .collect();
+        let places = self.writer.keep(&to_keep)?;
+        let block_bytes = segment.shared.block_size.bytes() as u64;
+        for ((((&index, &id), &same), &share), &kept) in
+            batch.iter().zip(ids).zip(&known).zip(&shared).zip(&places)
+        {
+            self.saved.blocks_dirty += 1;
+            if same {
+                continue;
+            }
+            if kept.is_some() {
+                self.saved.bytes_blocks += block_bytes;
+            }
+            let new = id.zip(kept.or(share));
+            segment.set_block(self.store, index, new).of(&name)?;
+        }
+        Ok(())
+    }
+
+    /// Writes whole windows again where they lie in the most pieces, at most `budget` bytes: the bound on fragmentation.
+    pub(crate) fn lay_out_again(
+        &mut self,
+        segment: &mut State,
+        mut budget: u64,
+    ) -> Result<(), CheckpointError> {
+        const WINDOW: u64 = crate::dirty::WINDOW as u64;
+        // Nobody minds a few hundred maps: below that there is nothing to win.
+        const FEW: usize = 512;
+        const PIECES: u64 = 9;
+        let size = segment.shared.block_size;
+        if size.bytes() as u64 >= WINDOW || segment.layout.len() < FEW || budget < WINDOW {
+            return Ok(());
+        }
+        let name = segment.shared.name.clone();
+        let most = usize::try_from(budget / WINDOW)
+            .unwrap_or(usize::MAX)
+            .min(1024);
+        for window in segment.layout.windows_worst(WINDOW, most, PIECES) {
+            let mut present: Vec<(BlockIndex, BlockId, Place)> = Vec::new();
+            for n in 0..WINDOW / size.bytes() as u64 {
+                let index = window.first.plus(n);
+                let id = segment.tree.get(self.store, index).of(&name)?;
+                if let Some((id, place)) = id.zip(segment.layout.get(index)) {
+                    present.push((index, id, place));
+                }
+            }
+            let mut rest = present.as_slice();
+            while !rest.is_empty() {
+                let room = self.writer.room(size, rest.len())?;
+                let (batch, later) =
+                    rest.split_at(rest.len().min(room.len() / size.bytes()).max(1));
+                for ((_, id, place), block) in batch.iter().zip(room.chunks_exact_mut(size.bytes()))
+                {
+                    self.store.read_place(id, *place, block)?;
+                }
+                let ids: Vec<_> = batch.iter().map(|(_, id, _)| Some(*id)).collect();
+                let places = self.writer.keep(&ids)?;
+                for ((index, id, _), place) in batch.iter().zip(&places) {
+                    if let Some(place) = place {
+                        segment
+                            .set_block(self.store, *index, Some((*id, *place)))
+                            .of(&name)?;
+                    }
+                }
+                let bytes = (batch.len() * size.bytes()) as u64;
+                self.saved.bytes_relaid += bytes;
+                budget = budget.saturating_sub(bytes);
+                rest = later;
+            }
+            if budget < WINDOW {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Fills blocks of the residue: dirty pages from the staging area, clean neighbours as the module head says.
+fn fill_staged(
+    kernel: &dyn Kernel,
+    store: &Store,
+    segment: &mut State,
+    ranges: &[PageRange],
+    staging: &Staging,
+    scratch: &mut Vec<u8>,
+    room: &mut [u8],
+) -> Result<(), CheckpointError> {
+    let size = segment.shared.block_size.bytes();
+    let mut clean: Vec<PageRange> = Vec::new();
+    for (&block, bytes) in ranges.iter().zip(room.chunks_exact_mut(size)) {
+        let mut staged: Vec<PageRange> = Vec::new();
+        for (piece, content) in staging.pieces(block) {
+            let at = piece.start() - block.start();
+            bytes[at..at + piece.len()].copy_from_slice(content);
+            push_run(&mut staged, piece);
+        }
+        for piece in subtract(&[block], &staged) {
+            clean.push(piece);
+        }
+    }
+    let (Some(first), Some(last)) = (clean.first(), clean.last()) else {
+        return Ok(());
+    };
+    let span = segment.shared.part(
+        first.start() - segment.shared.base(),
+        last.end() - first.start(),
+    );
+    scratch.resize(clean.iter().map(|piece| piece.len()).sum(), 0);
+    kernel.copy_racing(&clean, scratch)?;
+    // Only now: what is still clean after the copy was clean while it was made.
+    let mut written = Vec::new();
+    let spoiled = match segment.tracker.peek(span, &mut written) {
+        Ok(()) => intersect(&merge(&[], &clean), &merge(&[], &written)),
+        Err(_unknown) => merge(&[], &clean),
+    };
+    let mut at = 0;
+    let mut blocks = ranges.iter().zip(room.chunks_exact_mut(size)).peekable();
+    for piece in &clean {
+        while blocks
+            .next_if(|(block, _)| block.end() <= piece.start())
+            .is_some()
+        {}
+        if let (Some((block, bytes)), Some(content)) =
+            (blocks.peek_mut(), scratch.get(at..at + piece.len()))
+        {
+            let into = piece.start() - block.start();
+            bytes[into..into + piece.len()].copy_from_slice(content);
+        }
+        at += piece.len();
+    }
+    if spoiled.is_empty() {
+        return Ok(());
+    }
+    let mut stored = vec![0; size];
+    for (&block, bytes) in ranges.iter().zip(room.chunks_exact_mut(size)) {
+        let pages = intersect(&spoiled, &[block]);
+        if pages.is_empty() {
+            continue;
+        }
+        read_stored(store, segment, block, &mut stored)?;
+        for page in pages {
+            let at = page.start() - block.start();
+            bytes[at..at + page.len()].copy_from_slice(&stored[at..at + page.len()]);
+        }
+    }
+    Ok(())
+}
+
+/// The block as it was captured last: zeros where it is a hole.
+fn read_stored(
+    store: &Store,
+    segment: &mut State,
+    block: PageRange,
+    into: &mut [u8],
+) -> Result<(), CheckpointError> {
+    let index = segment.shared.block_at(block.start());
+    let name = segment.shared.name.clone();
+    match segment
+        .tree
+        .get(store, index)
+        .of(&name)?
+        .zip(segment.layout.get(index))
+    {
+        Some((id, place)) => store.read_place(&id, place, into)?,
+        None => into.fill(0),
+    }
+    Ok(())
+}
+
+/// Drops duplicates that do not lie, together with their neighbours, in one run of at least [`SHARE_BYTES`].
+fn share_long_runs(batch: &[BlockIndex], shared: &mut [Option<Place>], block_bytes: u64) {
+    let follows = |at: usize| {
+        let (Some(Some(here)), Some(Some(before))) =
+            (shared.get(at), shared.get(at.wrapping_sub(1)))
+        else {
+            return false;
+        };
+        here.pack == before.pack
+            && here.offset == before.offset + block_bytes
+            && batch.get(at).map(|b| b.0) == batch.get(at - 1).map(|b| b.0 + 1)
+    };
+    let mut starts: Vec<usize> = (0..shared.len()).filter(|&at| !follows(at)).collect();
+    starts.push(shared.len());
+    for run in starts.windows(2) {
+        let &[from, to] = run else { continue };
+        if ((to - from) as u64) * block_bytes < SHARE_BYTES.max(block_bytes) {
+            if let Some(run) = shared.get_mut(from..to) {
+                run.fill(None);
+            }
+        }
+    }
+}
+
+/// Tells whether a block is all zero. Most are not, and say so in their first words.
+fn is_zero(block: &[u8]) -> bool {
+    block
+        .chunks(64)
+        .all(|line| line.iter().fold(0, |seen, byte| seen | byte) == 0)
+}

@@ -1,0 +1,86 @@
+//! Why a checkpoint could not be made.
+
+use segvm_blockcache::{NodeWriteError, PackError, ReadError, StoreError, TreeError};
+use segvm_home::PublishError;
+use segvm_os::KernelError;
+
+use crate::gate::GateError;
+
+/// Why a checkpoint could not be made. The checkpoint before stays the newest, the program goes on, and what
+/// changed since is part of the next attempt.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The gate could not be closed: somebody is in the middle of a change.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// Memory could not be scanned or copied.
+    #[error("reading the session's memory: {0}")]
+    Memory(#[from] KernelError),
+    /// Blocks could not be written.
+    #[error("writing blocks: {0}")]
+    Pack(#[from] PackError),
+    /// A stored block that this checkpoint builds on could not be read.
+    #[error("reading a stored block: {0}")]
+    Read(#[from] ReadError),
+    /// The tree could not be read or written.
+    #[error("updating the tree of segment `{segment}`: {source}")]
+    Tree {
+        /// The segment.
+        segment: String,
+        /// What went wrong.
+        source: TreeError,
+    },
+    /// Nodes of the tree could not be written.
+    #[error("writing the tree of segment `{segment}`: {source}")]
+    Nodes {
+        /// The segment.
+        segment: String,
+        /// What went wrong.
+        source: NodeWriteError,
+    },
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The record could not be appended.
+    #[error("recording the checkpoint: {0}")]
+    Publish(#[from] PublishError),
+    /// The session is closed or suspended.
+    #[error("the session is closed")]
+    Closed,
+    /// This process is a fork of the one that opened the session.
+    #[error(
+        "this process is a fork of {owner}, to which the session belongs: open an image of its own here"
+    )]
+    Forked {
+        /// The process that opened it.
+        owner: u32,
+    },
+    /// The session was opened for reading.
+    #[error("image `{image}` was opened for reading: open it as a writer to checkpoint, or branch")]
+    ReadOnly {
+        /// The image.
+        image: String,
+    },
+    /// A failure before this one could not be rolled back in memory.
+    #[error(
+        "an earlier checkpoint failed and could not be undone: {reason}; the last checkpoint is intact: open the image again"
+    )]
+    Broken {
+        /// What happened.
+        reason: String,
+    },
+}
+
+pub(crate) trait InSegment<T> {
+    fn of(self, segment: &str) -> Result<T, CheckpointError>;
+}
+
+impl<T> InSegment<T> for Result<T, TreeError> {
+    fn of(self, segment: &str) -> Result<T, CheckpointError> {
+        self.map_err(|source| CheckpointError::Tree {
+            segment: segment.to_owned(),
+            source,
+        })
+    }
+}

@@ -1,0 +1,310 @@
+//! A checkpoint: live migration into a snapshot.
+//!
+//! ```text
+//!   rounds: scan + arm, copy, hash, store          the program runs
+//!   ----------------------------------------------------------------
+//!   close the gate, last scan, copy the residue    THE PAUSE: nothing is hashed, written or synced
+//!   ----------------------------------------------------------------
+//!   hash and store the residue; nodes bottom-up    the program runs
+//!   sync the pack; append the record; sync it
+//! ```
+//!
+//! | room | for |
+//! |---|---|
+//! | `blocks` | dirty pages to stored blocks |
+//! | `staging` | the residue's copy |
+//! | `error` | why it failed |
+//!
+//! A failure at any point leaves the previous checkpoint the newest, and what changed since then pending.
+
+mod blocks;
+mod error;
+mod staging;
+
+use std::time::{Duration, Instant};
+
+use segvm_blockcache::CommitId;
+use segvm_os::PageRange;
+
+use self::blocks::{Sink, Source};
+use crate::{
+    dirty::{Phase, pages_in},
+    gate::{Closing, Gate},
+    session::core::{Core, State},
+};
+
+pub use self::error::CheckpointError;
+pub(crate) use self::error::InSegment;
+pub(crate) use self::staging::Staging;
+
+/// A round is worth its while only if more than this is dirty; less is copied in the pause in half a millisecond.
+const SMALL: usize = 4 << 20;
+/// A program that dirties memory faster than rounds copy it is not chased for ever.
+const MAX_ROUNDS: u32 = 4;
+
+/// How rounds are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Rounds {
+    /// As many as shrink the residue, four at most.
+    #[default]
+    Auto,
+    /// None: all that is dirty is copied in the pause. For measuring, and for programs that are idle anyway.
+    Off,
+}
+
+/// What a checkpoint did and what it cost.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Saved {
+    /// The commit that holds the state; the one before where nothing had changed.
+    pub commit: CommitId,
+    /// Whether a new commit was made.
+    pub changed: bool,
+    /// How many checkpoints the image has.
+    pub sequence: u64,
+    /// How long the gate was closed.
+    pub pause: Duration,
+    /// From the call until the result was durable.
+    pub took: Duration,
+    /// Rounds before the pause.
+    pub rounds: u32,
+    /// Bytes of dirty pages copied in the pause.
+    pub bytes_paused: u64,
+    /// Blocks that had a dirty page.
+    pub blocks_dirty: u64,
+    /// Bytes of new blocks written.
+    pub bytes_blocks: u64,
+    /// Bytes of old blocks written again so that the image stays in few pieces.
+    pub bytes_relaid: u64,
+    /// Bytes that reached the disk in all, nodes and directories included.
+    pub bytes_written: u64,
+}
+
+impl Saved {
+    pub(crate) fn begin() -> Self {
+        Self {
+            commit: CommitId::from_bytes([0; 32]),
+            changed: false,
+            sequence: 0,
+            pause: Duration::ZERO,
+            took: Duration::ZERO,
+            rounds: 0,
+            bytes_paused: 0,
+            blocks_dirty: 0,
+            bytes_blocks: 0,
+            bytes_relaid: 0,
+            bytes_written: 0,
+        }
+    }
+}
+
+/// What kind of capture is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// The program goes on afterwards.
+    Checkpoint(Rounds),
+    /// The gate stays closed to everybody; the session ends.
+    Suspend,
+}
+
+/// Captures every segment at one instant and makes the result durable.
+///
+/// The caller holds the state lock. In style `Suspend` it has closed the gate to everybody already.
+pub(crate) fn run(
+    core: &Core,
+    state: &mut State,
+    style: Style,
+    progress: &dyn Fn(u64),
+) -> Result<Saved, CheckpointError> {
+    core.check_process()?;
+    state.check_usable(core)?;
+    let begun = Instant::now();
+    let result = capture(core, state, style, progress, begun);
+    if let Err(error) = &result {
+        state.roll_back(core, error);
+    }
+    result
+}
+
+fn capture(
+    core: &Core,
+    state: &mut State,
+    style: Style,
+    progress: &dyn Fn(u64),
+    begun: Instant,
+) -> Result<Saved, CheckpointError> {
+    let mut saved = Saved::begin();
+    let written_before = state.writer(core).bytes_written();
+    if style == Style::Checkpoint(Rounds::Auto) {
+        rounds(core, state, &mut saved, progress)?;
+    }
+    if style == Style::Suspend {
+        collect(state, Phase::Pause);
+        store_pending(core, state, &mut saved, Source::Quiet, progress)?;
+    } else {
+        let staging = pause(core, state, &mut saved)?;
+        let stored = store_pending(core, state, &mut saved, Source::Staged(&staging), progress);
+        state.staging = staging;
+        state.staging.clear();
+        stored?;
+    }
+    relay(core, state, &mut saved)?;
+    let sealed = seal_trees(core, state)?;
+    core.publish(state, sealed, &mut saved)?;
+    for segment in &mut state.segments {
+        segment.settle();
+    }
+    saved.bytes_written = state
+        .writer(core)
+        .bytes_written()
+        .saturating_sub(written_before);
+    saved.took = begun.elapsed();
+    state.save_extents_when_due(core, saved.bytes_written);
+    Ok(saved)
+}
+
+/// Adds what was written since the last look to each segment's pending pages.
+fn collect(state: &mut State, phase: Phase) {
+    for segment in &mut state.segments {
+        let committed = segment.shared.committed();
+        let mut found = Vec::new();
+        if segment
+            .tracker
+            .collect(committed, phase, &mut found)
+            .is_err()
+        {
+            // A scan that failed may have armed pages without reporting them: everything is dirty.
+            found = vec![committed];
+        }
+        // Pages that an earlier, failed checkpoint left pending would be needed again if this one fails.
+        segment.pending = crate::dirty::merge(&segment.pending, &found);
+        segment.collected = crate::dirty::merge(&segment.collected, &segment.pending);
+    }
+}
+
+fn pending_bytes(state: &State) -> usize {
+    state
+        .segments
+        .iter()
+        .map(|segment| pages_in(&segment.pending))
+        .sum()
+}
+
+fn rounds(
+    core: &Core,
+    state: &mut State,
+    saved: &mut Saved,
+    progress: &dyn Fn(u64),
+) -> Result<(), CheckpointError> {
+    let mut before = usize::MAX;
+    loop {
+        collect(state, Phase::Round);
+        let dirty = pending_bytes(state);
+        // What is carried into the pause is copied there, so nothing is stored twice for being small.
+        if dirty <= SMALL || dirty > before / 2 || saved.rounds == MAX_ROUNDS {
+            return Ok(());
+        }
+        before = dirty;
+        saved.rounds += 1;
+        store_pending(core, state, saved, Source::Racing, progress)?;
+    }
+}
+
+/// Closes the gate, takes the residue, opens it. Nothing else.
+fn pause(core: &Core, state: &mut State, saved: &mut Saved) -> Result<Staging, CheckpointError> {
+    let mut staging = std::mem::take(&mut state.staging);
+    staging.prepare(pending_bytes(state));
+    let gate: &Gate = &core.gate;
+    let closed = gate.close(Closing::Writers, core.gate_timeout)?;
+    let begun = Instant::now();
+    collect(state, Phase::Pause);
+    let mut copied = Ok(());
+    for segment in &state.segments {
+        // SAFETY: pending pages lie in committed memory of this segment, and the gate is closed: by the contract of
+        // raw access (docs on `Segment::as_ptr`) nobody writes now.
+        copied = unsafe { staging.take(&*core.world.kernel, &segment.pending) };
+        if copied.is_err() {
+            break;
+        }
+    }
+    saved.pause = begun.elapsed();
+    drop(closed);
+    saved.bytes_paused = pending_bytes(state) as u64;
+    copied?;
+    Ok(staging)
+}
+
+/// Stores what is pending in every segment.
+fn store_pending(
+    core: &Core,
+    state: &mut State,
+    saved: &mut Saved,
+    source: Source<'_>,
+    progress: &dyn Fn(u64),
+) -> Result<(), CheckpointError> {
+    let State {
+        segments, writer, ..
+    } = state;
+    let Some(writer) = writer.as_mut() else {
+        return Ok(());
+    };
+    let mut sink = Sink {
+        kernel: &*core.world.kernel,
+        store: &core.store,
+        writer,
+        saved,
+        progress,
+    };
+    for segment in segments {
+        let pages: Vec<PageRange> = std::mem::take(&mut segment.pending);
+        segment.fit_tree(&*core.store)?;
+        sink.store(segment, &pages, source)?;
+    }
+    Ok(())
+}
+
+/// Bounds fragmentation: at most three bytes rewritten for each byte that was dirty.
+fn relay(core: &Core, state: &mut State, saved: &mut Saved) -> Result<(), CheckpointError> {
+    let budget = saved.bytes_blocks.saturating_mul(2);
+    let State {
+        segments, writer, ..
+    } = state;
+    let Some(writer) = writer.as_mut() else {
+        return Ok(());
+    };
+    let mut sink = Sink {
+        kernel: &*core.world.kernel,
+        store: &core.store,
+        writer,
+        saved,
+        progress: &|_| (),
+    };
+    for segment in segments {
+        sink.lay_out_again(segment, budget)?;
+    }
+    Ok(())
+}
+
+/// Writes the changed nodes of every tree, bottom-up.
+fn seal_trees(
+    core: &Core,
+    state: &mut State,
+) -> Result<Vec<segvm_blockcache::TreeId>, CheckpointError> {
+    let State {
+        segments, writer, ..
+    } = state;
+    let mut sealed = Vec::with_capacity(segments.len());
+    let Some(writer) = writer.as_mut() else {
+        return Ok(sealed);
+    };
+    for segment in segments {
+        let name = segment.shared.name.clone();
+        segment.fit_tree(&*core.store)?;
+        let tree = segment.tree.seal(writer);
+        sealed.push(tree.map_err(|source| CheckpointError::Nodes {
+            segment: name,
+            source,
+        })?);
+    }
+    Ok(sealed)
+}

@@ -1,0 +1,162 @@
+//! Which pages of a segment were written since the last capture: the kernel counts, this room asks.
+//!
+//! A range is *cold* or *warm*. Cold: a plain private mapping, with the kernel's fault-around at work; a page is dirty
+//! if it is private. Warm: registered and armed throughout; a page is dirty if it was written since it was armed. A
+//! window (2 MiB) becomes warm when it was touched, in the rounds, outside any pause; or in the pause, when it was written
+//! there for the first time. It never goes back.
+//!
+//! Exactness rests on the order of calls (DESIGN: cold to warm): *register, then one scan that arms everything and reports
+//! what is private*. An error from any scan means: the whole range is dirty.
+
+mod runs;
+
+use std::sync::Arc;
+
+use segvm_os::{Kernel, KernelError, PageRange, Query, Watch};
+
+pub(crate) use runs::{intersect, merge, pages_in, subtract};
+
+/// What becomes warm together: what one page of page-table entries describes on 4 KiB-page machines.
+pub(crate) const WINDOW: usize = 2 << 20;
+
+/// At most so many separate warm runs a segment; past it, gaps are warmed too, smallest first. Each run may split a
+/// mapping in two, and a process may have 65,530.
+const MAX_WARM_RUNS: usize = 2048;
+
+/// When a collection happens: while the program runs, or while it is held at the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Warms everything that was touched, written or not, so that the pause finds little that is cold.
+    Round,
+    /// Warms only what was written, and populates nothing.
+    Pause,
+}
+
+/// The dirt of one segment.
+#[derive(Debug)]
+pub(crate) struct Tracker {
+    kernel: Arc<dyn Kernel>,
+    watch: Arc<dyn Watch>,
+    /// Ascending, merged, whole windows clipped to the segment; all of it registered and armed.
+    warm: Vec<PageRange>,
+    /// Reused between collections, so that the one in the pause allocates little.
+    found: Vec<PageRange>,
+}
+
+impl Tracker {
+    pub(crate) fn new(kernel: Arc<dyn Kernel>, watch: Arc<dyn Watch>) -> Self {
+        Self {
+            kernel,
+            watch,
+            warm: Vec::new(),
+            found: Vec::new(),
+        }
+    }
+
+    /// Takes note that `range` was filled with clean content: from now on a write to it is dirt, what is there is not.
+    ///
+    /// # Safety
+    /// The range belongs to this segment, is committed, and no thread writes to it during the call.
+    pub(crate) unsafe fn adopt_clean(&mut self, range: PageRange) -> Result<(), KernelError> {
+        // SAFETY: the caller's promise; the range is this segment's own.
+        unsafe { self.watch.register(range) }?;
+        // SAFETY: as above. Arming erases dirt, and the caller says that what is there counts as clean.
+        unsafe { self.watch.arm(range) }?;
+        self.warm = merge(&self.warm, &[range]);
+        Ok(())
+    }
+
+    /// Appends the pages of `committed` that were written since the last collection, and arms them again.
+    ///
+    /// - **Cost**: warm ranges 0.3 ms/GiB; cold ones 0.8 ms/GiB where little is populated, 4 to 8 ms/GiB where all is.
+    /// - **Errors**: the pages reported so far stay in `out`; the caller must take all of `committed` for dirty.
+    pub(crate) fn collect(
+        &mut self,
+        committed: PageRange,
+        phase: Phase,
+        out: &mut Vec<PageRange>,
+    ) -> Result<(), KernelError> {
+        self.found.clear();
+        for &run in &self.warm {
+            self.kernel
+                .scan(run, Query::WrittenRearm, &mut self.found)?;
+        }
+        let query = match phase {
+            Phase::Round => Query::Touched,
+            Phase::Pause => Query::Private,
+        };
+        let mut touched = Vec::new();
+        for cold in subtract(&[committed], &self.warm) {
+            self.kernel.scan(cold, query, &mut touched)?;
+        }
+        if !touched.is_empty() {
+            let windows = self.windows_of(&touched, committed);
+            for &run in &windows {
+                if phase == Phase::Round {
+                    // Registered ranges lose fault-around, so what is not in yet is brought in first. A failure
+                    // costs speed alone.
+                    let _slower = self.kernel.populate_read(run);
+                }
+                self.warm_up(run)?;
+            }
+        }
+        self.found.sort_unstable();
+        *out = merge(out, &self.found);
+        Ok(())
+    }
+
+    /// Tells which pages of `range` were written since the last collection, without arming them again.
+    pub(crate) fn peek(
+        &self,
+        range: PageRange,
+        out: &mut Vec<PageRange>,
+    ) -> Result<(), KernelError> {
+        for run in intersect(&self.warm, &[range]) {
+            self.kernel.scan(run, Query::Written, out)?;
+        }
+        for cold in subtract(&[range], &self.warm) {
+            self.kernel.scan(cold, Query::Private, out)?;
+        }
+        Ok(())
+    }
+
+    /// The windows that `touched` lies in, clipped, less what is warm already.
+    fn windows_of(&self, touched: &[PageRange], committed: PageRange) -> Vec<PageRange> {
+        let page = self.kernel.page_size();
+        let widened: Vec<_> = touched
+            .iter()
+            .filter_map(|run| {
+                let start = run.start() & !(WINDOW - 1);
+                let end = run.end().checked_next_multiple_of(WINDOW)?;
+                PageRange::new(page, start, end - start)?.intersect(committed)
+            })
+            .collect();
+        let mut windows = merge(&[], &widened);
+        let all = merge(&self.warm, &windows);
+        if all.len() > MAX_WARM_RUNS {
+            windows = runs::bridge(&all, MAX_WARM_RUNS / 2, page);
+        }
+        subtract(&windows, &self.warm)
+    }
+
+    /// Cold to warm, exactly: register, then one scan that arms every page and reports the private ones.
+    fn warm_up(&mut self, run: PageRange) -> Result<(), KernelError> {
+        // SAFETY: `run` lies in this segment's committed range, which its session reserved.
+        unsafe { self.watch.register(run) }?;
+        self.kernel.scan(run, Query::ArmAll, &mut self.found)?;
+        self.warm = merge(&self.warm, &[run]);
+        Ok(())
+    }
+
+    /// Forgets everything: the range was mapped anew, or is about to be given up.
+    ///
+    /// # Safety
+    /// The segment's range is still reserved by this session.
+    pub(crate) unsafe fn reset(&mut self) -> Result<(), KernelError> {
+        for run in std::mem::take(&mut self.warm) {
+            // SAFETY: every warm run lies in this segment's range; the caller says it is still ours.
+            unsafe { self.watch.unregister(run) }?;
+        }
+        Ok(())
+    }
+}

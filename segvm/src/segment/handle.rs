@@ -1,0 +1,202 @@
+//! What the application holds of a raw segment, and how one is made.
+
+use std::{fmt, sync::Arc};
+
+use segvm_blockcache::BlockSize;
+use segvm_os::PageSize;
+
+use super::state::Shared;
+use crate::{
+    gate::{GateError, Kind},
+    session::{OpenError, core::Core},
+};
+
+/// 64 GiB of addresses cost nothing and leave room to grow.
+const RESERVED: usize = 64 << 30;
+
+/// How a segment is made. What is set here is recorded and holds for its life; when it exists already it must agree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentOptions {
+    block_size: Option<BlockSize>,
+    base: Option<usize>,
+    reserved: Option<usize>,
+}
+
+impl SegmentOptions {
+    /// The defaults: 16 KiB blocks, 64 GiB reserved, a base chosen from the names.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Blocks of this size: larger ones hash no faster, and a small change stores more.
+    #[must_use]
+    pub fn block_size(mut self, size: BlockSize) -> Self {
+        self.block_size = Some(size);
+        self
+    }
+
+    /// At this address. Units: bytes; a multiple of the page size.
+    #[must_use]
+    pub fn base(mut self, address: usize) -> Self {
+        self.base = Some(address);
+        self
+    }
+
+    /// So many bytes of address space, which is as far as the segment can ever grow.
+    #[must_use]
+    pub fn reserve(mut self, bytes: usize) -> Self {
+        self.reserved = Some(bytes);
+        self
+    }
+
+    pub(crate) fn size(&self) -> BlockSize {
+        self.block_size.unwrap_or_default()
+    }
+
+    pub(crate) fn base_address(&self) -> Option<usize> {
+        self.base
+    }
+
+    pub(crate) fn reserved(&self, page: PageSize) -> usize {
+        let unit = self.size().bytes().max(page.bytes());
+        self.reserved
+            .unwrap_or(RESERVED)
+            .max(unit)
+            .next_multiple_of(unit)
+    }
+
+    /// Checks a segment that exists against what is asked for.
+    pub(crate) fn check(&self, image: &str, shared: &Shared) -> Result<(), OpenError> {
+        let differs = |has: String, wanted: String| OpenError::OtherSegment {
+            image: image.to_owned(),
+            segment: shared.name.clone(),
+            has,
+            wanted,
+        };
+        if let Some(size) = self.block_size.filter(|&size| size != shared.block_size) {
+            return Err(differs(
+                format!("{:?}", shared.block_size),
+                format!("{size:?}"),
+            ));
+        }
+        if let Some(base) = self.base.filter(|&base| base != shared.base()) {
+            return Err(differs(
+                format!("base {:#x}", shared.base()),
+                format!("base {base:#x}"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A raw segment of an open session: bytes at one address, for ever.
+///
+/// The safe methods go through the gate, so that a checkpoint never sees half of a call. Whoever writes through
+/// [`as_ptr`](Segment::as_ptr) instead holds a pass of [`Session::enter`](crate::Session::enter) meanwhile.
+#[derive(Clone)]
+pub struct Segment {
+    core: Arc<Core>,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment")
+            .field("name", &self.shared.name)
+            .field("range", &self.shared.committed())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Segment {
+    pub(crate) fn new(core: Arc<Core>, shared: Arc<Shared>) -> Self {
+        Self { core, shared }
+    }
+
+    /// The segment's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Bytes in use: a multiple of the block size.
+    #[must_use]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a length in bytes, not a collection"
+    )]
+    pub fn len(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// The address of the first byte: the same in every process, for ever.
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.shared.base())
+    }
+
+    /// Makes the segment at least `len` bytes long; new bytes are zero.
+    pub fn grow(&self, len: usize) -> Result<(), OpenError> {
+        self.core.check_process()?;
+        if self.shared.grow(len)? {
+            return Ok(());
+        }
+        Err(OpenError::OtherSegment {
+            image: self.core.image.to_string(),
+            segment: self.shared.name.clone(),
+            has: format!("{} bytes reserved", self.shared.reservation.len()),
+            wanted: format!("{len} bytes (make it with SegmentOptions::reserve)"),
+        })
+    }
+
+    /// Copies `bytes` into the segment at `offset`, as one change: a checkpoint holds all of it or nothing.
+    ///
+    /// - **Panics**: if they do not lie within the segment's length, as slice indexing does.
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), GateError> {
+        let _pass = self
+            .core
+            .gate
+            .enter(Kind::Write, self.core.gate.label(&self.shared.name))?;
+        self.check(offset, bytes.len());
+        // The kernel seam, so that a session in a simulation has memory too.
+        // SAFETY: the bytes lie in this segment's committed memory, which cannot go away while the pass lives. Another
+        // thread's `write` to the same bytes may mix with this one, as with any shared memory; no reference to them exists.
+        let filled = unsafe {
+            self.core
+                .world
+                .kernel
+                .fill(self.shared.base() + offset, bytes)
+        };
+        filled.map_err(|_gone| GateError::Closed)
+    }
+
+    /// Copies bytes of the segment out from `offset` on.
+    ///
+    /// - **Panics**: if they do not lie within the segment's length, as slice indexing does.
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), GateError> {
+        let _pass = self
+            .core
+            .gate
+            .enter(Kind::Read, self.core.gate.label(&self.shared.name))?;
+        self.check(offset, into.len());
+        let range = self.shared.part(offset, into.len());
+        let skip = self.shared.base() + offset - range.start();
+        let mut pages = vec![0; range.len()];
+        let copied = self.core.world.kernel.copy_racing(&[range], &mut pages);
+        copied.map_err(|_gone| GateError::Closed)?;
+        if let Some(bytes) = pages.get(skip..skip + into.len()) {
+            into.copy_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    fn check(&self, offset: usize, len: usize) {
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.len()),
+            "{len} bytes at {offset} do not lie in segment `{}` of {} bytes",
+            self.shared.name,
+            self.len()
+        );
+    }
+}

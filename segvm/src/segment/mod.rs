@@ -1,0 +1,15 @@
+//! Segments: named ranges of this process's memory whose content can be captured and brought back.
+//!
+//! | room | for |
+//! |---|---|
+//! | `ranges` | which addresses belong to whom in this process |
+//! | `state` | what a session knows of a segment |
+//! | `space` | a segment as the memory of a heap |
+//! | `handle` | what the application holds |
+
+mod handle;
+pub mod ranges;
+pub(crate) mod space;
+pub(crate) mod state;
+
+pub use handle::{Segment, SegmentOptions};

@@ -1,0 +1,197 @@
+//! What a session knows about one of its segments.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use parking_lot::Mutex;
+use segvm_blockcache::{BlockId, BlockIndex, BlockSize, Layout, Place, Tree};
+use segvm_home::SegmentKind;
+use segvm_os::{Kernel, KernelError, PageRange};
+
+use crate::{
+    checkpoint::{CheckpointError, InSegment},
+    dirty::Tracker,
+};
+
+/// The part of a segment that handles, heaps and the checkpoint all see.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: String,
+    pub(crate) kind: SegmentKind,
+    pub(crate) block_size: BlockSize,
+    /// All of the address space that the segment may ever use.
+    pub(crate) reservation: PageRange,
+    /// Bytes in use from the base: a multiple of the block size, at most the reservation's. It only grows (a restore
+    /// may lower it, with the gate closed to everybody). Released after the memory is there; pairs with `len()`.
+    len: AtomicUsize,
+    /// Serialises growth. A leaf lock.
+    growing: Mutex<()>,
+    kernel: Arc<dyn Kernel>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        kernel: Arc<dyn Kernel>,
+        name: String,
+        kind: SegmentKind,
+        block_size: BlockSize,
+        reservation: PageRange,
+    ) -> Self {
+        Self {
+            name,
+            kind,
+            block_size,
+            reservation,
+            len: AtomicUsize::new(0),
+            growing: Mutex::new(()),
+            kernel,
+        }
+    }
+
+    pub(crate) fn base(&self) -> usize {
+        self.reservation.start()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// The readable and writable part.
+    pub(crate) fn committed(&self) -> PageRange {
+        self.part(0, self.len())
+    }
+
+    /// `len` bytes from `offset` on, cut to the reservation.
+    pub(crate) fn part(&self, offset: usize, len: usize) -> PageRange {
+        PageRange::covering(
+            self.kernel.page_size(),
+            self.base().saturating_add(offset),
+            len,
+        )
+        .and_then(|range| range.intersect(self.reservation))
+        .unwrap_or_else(|| {
+            // An empty range at the base: nothing of the reservation was meant.
+            PageRange::covering(self.kernel.page_size(), self.base(), 0).unwrap_or(self.reservation)
+        })
+    }
+
+    /// The pages of a block.
+    pub(crate) fn block(&self, index: BlockIndex) -> PageRange {
+        let offset = usize::try_from(self.block_size.offset(index)).unwrap_or(usize::MAX);
+        self.part(offset, self.block_size.bytes())
+    }
+
+    /// The block that an address of this segment lies in.
+    pub(crate) fn block_at(&self, address: usize) -> BlockIndex {
+        self.block_size.index((address - self.base()) as u64)
+    }
+
+    /// Makes at least `len` bytes usable; new ones are zero. Never shrinks.
+    ///
+    /// - **Errors**: the kernel's; `Ok(false)` where the reservation is too small.
+    pub(crate) fn grow(&self, len: usize) -> Result<bool, KernelError> {
+        let _one_at_a_time = self.growing.lock();
+        let have = self.len();
+        if len <= have {
+            return Ok(true);
+        }
+        let unit = self.block_size.bytes().max(self.kernel.page_size().bytes());
+        let Some(wanted) = len
+            .checked_next_multiple_of(unit)
+            .filter(|&to| to <= self.reservation.len())
+        else {
+            return Ok(false);
+        };
+        // SAFETY: the range lies in this segment's reservation, past everything that is in use.
+        unsafe { self.kernel.commit(self.part(have, wanted - have)) }?;
+        self.len.store(wanted, Ordering::Release);
+        Ok(true)
+    }
+
+    /// Says how long the segment is after its memory was mapped anew.
+    pub(crate) fn set_len(&self, len: usize) {
+        self.len.store(len, Ordering::Release);
+    }
+}
+
+/// How one block was before this checkpoint touched it.
+#[derive(Debug)]
+pub(crate) struct Was {
+    index: BlockIndex,
+    id: Option<BlockId>,
+    place: Option<Place>,
+}
+
+/// The part that only whoever holds the session's state lock sees.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tracker: Tracker,
+    /// What the store holds of this segment, as of the blocks captured so far.
+    pub(crate) tree: Tree,
+    /// Where it lies.
+    pub(crate) layout: Layout,
+    /// Pages that changed since the last durable checkpoint and that no block captured in this one covers yet.
+    pub(crate) pending: Vec<PageRange>,
+    /// Every page that this checkpoint collected: pending again if it fails.
+    pub(crate) collected: Vec<PageRange>,
+    /// What to put back if it fails, newest last.
+    pub(crate) undo: Vec<Was>,
+    pub(crate) fingerprint: [u8; 32],
+}
+
+impl State {
+    /// Makes the tree as long as the segment has become.
+    pub(crate) fn fit_tree(
+        &mut self,
+        nodes: &dyn segvm_blockcache::NodeSource,
+    ) -> Result<(), CheckpointError> {
+        let len = self.shared.len() as u64;
+        if self.tree.len() == len {
+            return Ok(());
+        }
+        self.tree.set_len(nodes, len).of(&self.shared.name)
+    }
+
+    /// Notes a block's new content, remembering what it was.
+    pub(crate) fn set_block(
+        &mut self,
+        nodes: &dyn segvm_blockcache::NodeSource,
+        index: BlockIndex,
+        new: Option<(BlockId, Place)>,
+    ) -> Result<(), segvm_blockcache::TreeError> {
+        let was = Was {
+            index,
+            id: self.tree.get(nodes, index)?,
+            place: self.layout.get(index),
+        };
+        self.tree.set(nodes, index, new.map(|(id, _)| id))?;
+        self.undo.push(was);
+        self.layout.set(index, new.map(|(_, place)| place));
+        Ok(())
+    }
+
+    /// Puts back what a failed checkpoint changed; its pages are pending again.
+    ///
+    /// - **Errors**: where a node that was read before cannot be read again; the segment's state is then opened anew
+    ///   from the last checkpoint by the caller.
+    pub(crate) fn roll_back(
+        &mut self,
+        nodes: &dyn segvm_blockcache::NodeSource,
+    ) -> Result<(), segvm_blockcache::TreeError> {
+        self.pending = std::mem::take(&mut self.collected);
+        while let Some(was) = self.undo.pop() {
+            self.tree.set(nodes, was.index, was.id)?;
+            self.layout.set(was.index, was.place);
+        }
+        Ok(())
+    }
+
+    /// Forgets what would have been needed to roll back.
+    pub(crate) fn settle(&mut self) {
+        self.undo.clear();
+        self.collected.clear();
+    }
+}

@@ -1,0 +1,238 @@
+//! What a session is made of, shared by its handles, its heap and its checkpoint thread.
+//!
+//! Lock order: `state` first, then `arrivals`, `segments`, `heaps`; none of the latter three is held across I/O or a wait.
+//! Whoever holds a pass of the gate never waits for `state`: a checkpoint holds it while it waits at the gate.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use segvm_blockcache::{Marks, PackWriter, Store, TreeId, WriterOptions};
+use segvm_home::{
+    Commit, DirHome, Holder, ImageName, Record, SegmentRecord, Timestamp, WriterLease,
+};
+
+use crate::{
+    checkpoint::{CheckpointError, Saved, Staging},
+    gate::Gate,
+    root::HeapShared,
+    segment::state::{Shared, State as SegmentState},
+    world::World,
+};
+
+/// The unchanging part of a session, and the locks around the rest.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) world: World,
+    pub(crate) store: Arc<Store>,
+    pub(crate) home: DirHome,
+    pub(crate) image: ImageName,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) gate_timeout: Duration,
+    pub(crate) holder: Holder,
+    /// The process that opened the session; in any other, everything answers Forked and nothing is touched.
+    pub(crate) owner: u32,
+    /// `None` once the session is closed.
+    pub(crate) state: Mutex<Option<State>>,
+    /// Segments made since the last checkpoint began, waiting to become part of `state`.
+    pub(crate) arrivals: Mutex<Vec<SegmentState>>,
+    /// By name, all segments of the session.
+    pub(crate) segments: Mutex<BTreeMap<String, Arc<Shared>>>,
+    /// By name of their segment, the heaps that were asked for.
+    pub(crate) heaps: Mutex<BTreeMap<String, Arc<HeapShared>>>,
+}
+
+/// The part of a session that a checkpoint works on.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) lease: WriterLease,
+    pub(crate) head: Option<Record>,
+    pub(crate) segments: Vec<SegmentState>,
+    /// The pack that this session appends to; made with the first checkpoint, sealed by suspend.
+    pub(crate) writer: Option<PackWriter>,
+    /// Packs of this session that a failure ended before they were sealed: what was durable in them still counts.
+    pub(crate) orphans: Marks,
+    pub(crate) staging: Staging,
+    /// Bytes written since the extent maps were saved last.
+    pub(crate) extents_owed: u64,
+    /// Trees whose extent maps this session saved: superseded ones are removed.
+    pub(crate) extents_saved: Vec<TreeId>,
+    pub(crate) generation: u64,
+    /// The commit that memory was last equal to: the next one's parent.
+    pub(crate) broken: Option<String>,
+    /// Set by restore: the next commit notes it.
+    pub(crate) restored_from: Option<segvm_blockcache::CommitId>,
+}
+
+impl Core {
+    pub(crate) fn check_process(&self) -> Result<(), CheckpointError> {
+        if std::process::id() == self.owner {
+            Ok(())
+        } else {
+            Err(CheckpointError::Forked { owner: self.owner })
+        }
+    }
+
+    /// Makes the captured trees the newest checkpoint. Durability, in order:
+    ///
+    /// 1. sync the pack: blocks, nodes, directory, header;
+    /// 2. append the record, which carries the commit and the mark up to where the pack is durable;
+    /// 3. sync the record's file.
+    ///
+    /// A crash before 3 has ended leaves the previous checkpoint or this one, complete.
+    pub(crate) fn publish(
+        &self,
+        state: &mut State,
+        trees: Vec<TreeId>,
+        saved: &mut Saved,
+    ) -> Result<(), CheckpointError> {
+        state.writer(self).sync()?;
+        let mut records: Vec<SegmentRecord> = state
+            .segments
+            .iter()
+            .zip(&trees)
+            .map(|(segment, &tree)| record_of(segment, tree))
+            .collect();
+        records.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Some(head) = &state.head
+            && head.commit.segments == records
+            && state.restored_from.is_none()
+        {
+            saved.commit = head.commit_id;
+            saved.sequence = head.seq;
+            return Ok(());
+        }
+        let commit = Commit {
+            parents: state.head.iter().map(|head| head.commit_id).collect(),
+            time: Timestamp::from((self.world.now)()),
+            host: self.holder.host.clone(),
+            program: self.holder.program.clone(),
+            generation: state.generation,
+            page_size_log2: u8::try_from(self.world.kernel.page_size().log2()).unwrap_or(u8::MAX),
+            pointer_width: u8::try_from(usize::BITS / 8).unwrap_or(u8::MAX),
+            segments: records,
+            attributes: state
+                .restored_from
+                .map(|commit| ("restored-from".to_owned(), commit.as_bytes().to_vec()))
+                .into_iter()
+                .collect(),
+        };
+        let mut marks = state.orphans.clone();
+        if let Some(mark) = state.writer(self).mark()
+            && !marks.set(mark)
+        {
+            return Err(CheckpointError::Broken {
+                reason: "too many packs of this session could not be sealed".into(),
+            });
+        }
+        let commit_id = state.lease.publish(&commit, &marks.encode())?;
+        let head = state.lease.head().cloned();
+        saved.sequence = head.as_ref().map_or(0, |head| head.seq);
+        state.head = head;
+        state.restored_from = None;
+        saved.commit = commit_id;
+        saved.changed = true;
+        Ok(())
+    }
+}
+
+fn record_of(segment: &SegmentState, tree: TreeId) -> SegmentRecord {
+    let shared = &segment.shared;
+    SegmentRecord {
+        name: shared.name.clone(),
+        tree,
+        len: segment.tree.len(),
+        block_size: shared.block_size,
+        base: shared.base() as u64,
+        reserved: shared.reservation.len() as u64,
+        kind: shared.kind,
+        fingerprint: segment.fingerprint,
+        ranges: Vec::new(),
+    }
+}
+
+impl State {
+    pub(crate) fn check_usable(&mut self, core: &Core) -> Result<(), CheckpointError> {
+        self.segments.append(&mut core.arrivals.lock());
+        match &self.broken {
+            Some(reason) => Err(CheckpointError::Broken {
+                reason: reason.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The pack writer; a new one where there is none.
+    pub(crate) fn writer(&mut self, core: &Core) -> &mut PackWriter {
+        self.writer
+            .get_or_insert_with(|| core.store.writer(WriterOptions::default()))
+    }
+
+    /// Takes a failed checkpoint back, so that the next one includes what it would have saved.
+    pub(crate) fn roll_back(&mut self, core: &Core, error: &CheckpointError) {
+        // A writer whose write or sync failed takes no more. Its pack counts up to the last mark.
+        if matches!(
+            error,
+            CheckpointError::Pack(_) | CheckpointError::Tree { .. }
+        ) && let Some(dead) = self.writer.take()
+            && let Some(mark) = dead.mark()
+        {
+            drop(dead);
+            if core.store.adopt(mark).is_err() && !self.orphans.set(mark) {
+                self.broken = Some(error.to_string());
+            }
+        }
+        for segment in &mut self.segments {
+            if let Err(error) = segment.roll_back(&*core.store) {
+                self.broken = Some(error.to_string());
+            }
+        }
+    }
+
+    /// Seals the session's pack, so that it can be mapped. What was durable before stays so if this fails.
+    pub(crate) fn seal(&mut self) -> Result<(), CheckpointError> {
+        if let Some(writer) = self.writer.take() {
+            let mark = writer.mark();
+            if let Err(error) = writer.seal() {
+                if let Some(mark) = mark
+                    && !self.orphans.set(mark)
+                {
+                    self.broken = Some(error.to_string());
+                }
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves the extent maps once eight times their size was written: a bounded part of the checkpoint's own cost.
+    pub(crate) fn save_extents_when_due(&mut self, core: &Core, written: u64) {
+        self.extents_owed += written;
+        let size: u64 = self
+            .segments
+            .iter()
+            .map(|segment| 32 * segment.layout.len() as u64)
+            .sum();
+        if self.extents_owed >= 8 * size {
+            self.save_extents(core);
+        }
+    }
+
+    /// Saves the extent maps of the newest checkpoint. They are a cache: a failure costs the next resume time only.
+    pub(crate) fn save_extents(&mut self, core: &Core) {
+        self.extents_owed = 0;
+        let mut saved = Vec::new();
+        for segment in &self.segments {
+            if let Some(tree) = segment.tree.id()
+                && core.store.save_extents(tree, &segment.layout).is_ok()
+            {
+                saved.push(tree);
+            }
+        }
+        for old in std::mem::replace(&mut self.extents_saved, saved) {
+            if !self.extents_saved.contains(&old) {
+                // A map that stays behind is only a few pages of disk.
+                let _stays = core.store.forget_extents(old);
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Why an image could not be opened, and the one error that an application's `main` returns.
+
+use std::{fmt, io, path::PathBuf};
+
+use segvm_blockcache::{MarksError, ReadError, RebuildError, StoreError, TreeError};
+use segvm_home::{AcquireError, LogError, ParseNameError, ParseRefError, ResolveError};
+use segvm_os::KernelError;
+
+use crate::{
+    checkpoint::CheckpointError,
+    gate::GateError,
+    heap::HeapError,
+    root::{GuardError, RootError},
+    segment::ranges::ClaimError,
+};
+
+/// Why an image could not be opened or restored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Where to keep the store could not be told.
+    #[error("no place for the store: set SEGVM_HOME, XDG_DATA_HOME or HOME")]
+    NoStore,
+    /// The name is not one.
+    #[error(transparent)]
+    Name(#[from] ParseNameError),
+    /// The reference to a commit is not one.
+    #[error(transparent)]
+    Reference(#[from] ParseRefError),
+    /// The image's log cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another writer has the image, or its log cannot be used.
+    #[error(transparent)]
+    Lease(#[from] AcquireError),
+    /// The commit that was asked for cannot be found.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The segment's addresses are not to be had in this process.
+    #[error(transparent)]
+    Range(#[from] ClaimError),
+    /// Memory could not be mapped, or the machine lacks what tracking needs.
+    #[error(transparent)]
+    Memory(#[from] KernelError),
+    /// The record's marks make no sense.
+    #[error("the newest record: {0}")]
+    Marks(#[from] MarksError),
+    /// Where the segment's blocks lie could not be told.
+    #[error("finding the blocks: {0}")]
+    Layout(#[from] RebuildError),
+    /// A stored block could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The segment's tree could not be read.
+    #[error("the tree of segment `{segment}`: {source}")]
+    Tree {
+        /// The segment.
+        segment: String,
+        /// What went wrong.
+        source: TreeError,
+    },
+    /// The image was made on a machine with other pages or pointers.
+    #[error(
+        "image `{image}` was made with {made}, this machine has {here}: open it on a machine like the first one"
+    )]
+    OtherMachine {
+        /// The image.
+        image: String,
+        /// What the image has.
+        made: String,
+        /// What is here.
+        here: String,
+    },
+    /// The commit's record of a segment contradicts itself.
+    #[error(
+        "the record of segment `{segment}` contradicts itself: restore an older commit (`image@-1`)"
+    )]
+    BadRecord {
+        /// The segment.
+        segment: String,
+    },
+    /// The segment is not what it was.
+    #[error("segment `{segment}` of image `{image}` has {has}, and {wanted} was asked for")]
+    OtherSegment {
+        /// The image.
+        image: String,
+        /// The segment.
+        segment: String,
+        /// What it is.
+        has: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// A segment of the session did not exist at the commit that is to be restored.
+    #[error("segment `{segment}` did not exist at commit {commit}")]
+    NoSegmentThen {
+        /// The segment.
+        segment: String,
+        /// The commit.
+        commit: segvm_blockcache::CommitId,
+    },
+    /// There is an image of that name.
+    #[error("there is an image `{image}` already: choose another name")]
+    Exists {
+        /// The image.
+        image: String,
+    },
+    /// There is no checkpoint to start from.
+    #[error("image `{image}` has no checkpoint yet: make one first")]
+    NothingSaved {
+        /// The image.
+        image: String,
+    },
+    /// The heap in the segment cannot be used.
+    #[error("the heap in segment `{segment}`: {source}")]
+    Heap {
+        /// The segment.
+        segment: String,
+        /// What is wrong.
+        source: HeapError,
+    },
+    /// The store's directory could not be read.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// What was read.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The checkpoint before a restore failed, or the session is closed.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The gate could not be closed.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+}
+
+/// Anything that can go wrong with a session, for an application that passes errors on.
+///
+/// Its `Debug` is its `Display`, so that `fn main() -> Result<(), segvm::Error>` prints a sentence.
+#[non_exhaustive]
+#[derive(thiserror::Error)]
+pub enum Error {
+    /// From opening, restoring, or making a segment.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// From a checkpoint or suspend.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// From looking up a root.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// From taking a guard.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// From the heap.
+    #[error(transparent)]
+    Heap(#[from] HeapError),
+    /// From anything else an application does; kept so that `?` works on it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

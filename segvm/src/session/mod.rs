@@ -1,0 +1,611 @@
+//! A session: one process's open image.
+//!
+//! | room | for |
+//! |---|---|
+//! | `options` | how an image is opened |
+//! | `resume` | bringing content back |
+//! | `core` | what a session is made of |
+//! | `background` | checkpoints beside the program: handles, automatic ones |
+//! | `error` | why it could not be opened |
+
+mod background;
+pub(crate) mod core;
+mod error;
+mod options;
+mod resume;
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use segvm_blockcache::{CommitId, Layout, Marks, Store, Tree};
+use segvm_home::{Commit, DirHome, Holder, Home, ImageName, Record, SegmentKind, Timestamp};
+use segvm_os::PageRange;
+
+use self::{
+    background::Background,
+    core::{Core, State},
+};
+pub use self::{
+    background::{Automatic, Checkpoint},
+    error::{Error, OpenError},
+    options::{SessionOptions, default_store},
+};
+use crate::{
+    checkpoint::{self, CheckpointError, Rounds, Saved, Staging, Style},
+    dirty::Tracker,
+    gate::{Closing, Gate, GateError, Kind, Pass},
+    heap::Heap,
+    persist::Persist,
+    root::{HeapShared, Root},
+    segment::{
+        Segment, SegmentOptions,
+        ranges::Owner,
+        space::SegmentSpace,
+        state::{Shared, State as SegmentState},
+    },
+    world::World,
+};
+
+/// The segment that roots live in unless the program says otherwise.
+const HEAP: &str = "heap";
+
+/// One process's open image, as its writer.
+///
+/// Dropping it is a crash with manners: background work is joined, nothing is saved, the lease is released. Only
+/// [`suspend`](Session::suspend) saves and ends.
+pub struct Session {
+    core: Arc<Core>,
+    background: Mutex<Option<Background>>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("image", &self.core.image)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Opens the image in the default store, or makes it.
+    ///
+    /// - **Cost**: under a millisecond more than a bare open, mmap and read, whatever the size.
+    /// - **Errors**: see [`SessionOptions::open`].
+    pub fn open(image: &str) -> Result<Self, OpenError> {
+        SessionOptions::new().open(image)
+    }
+
+    pub(crate) fn open_in(
+        world: World,
+        directory: PathBuf,
+        image: &str,
+        gate_timeout: Duration,
+    ) -> Result<Self, OpenError> {
+        let image: ImageName = image.parse()?;
+        let store = Store::open(Arc::clone(&world.disk), directory.clone())?;
+        let home = DirHome::open(Arc::clone(&world.disk), directory);
+        let holder = this_process(&world);
+        let lease = home.acquire(&image, holder.clone())?;
+        let head = lease.head().cloned();
+        if let Some(head) = &head {
+            check_machine(&world, &image, head)?;
+            // The lease is ours, so whoever appended to these packs is gone.
+            for &mark in Marks::decode(&head.mark)?.list() {
+                store.adopt(mark)?;
+            }
+        }
+        let core = Arc::new(Core {
+            store,
+            home,
+            image,
+            gate: Gate::new(),
+            gate_timeout,
+            holder,
+            owner: std::process::id(),
+            state: Mutex::new(None),
+            arrivals: Mutex::default(),
+            segments: Mutex::default(),
+            heaps: Mutex::default(),
+            world,
+        });
+        let session = Self {
+            core,
+            background: Mutex::new(None),
+        };
+        let records = head
+            .as_ref()
+            .map(|head| head.commit.segments.clone())
+            .unwrap_or_default();
+        let generation = head.as_ref().map_or(1, |head| head.commit.generation + 1);
+        // The state comes first: if a segment fails to come back, dropping the session gives back those before.
+        *session.core.state.lock() = Some(State {
+            lease,
+            head,
+            segments: Vec::new(),
+            writer: None,
+            orphans: Marks::default(),
+            staging: Staging::default(),
+            extents_owed: 0,
+            extents_saved: Vec::new(),
+            generation,
+            broken: None,
+            restored_from: None,
+        });
+        for record in &records {
+            let owner = session.owner_of(&record.name);
+            let tracker = session.tracker()?;
+            let core = &session.core;
+            let segment = resume::attach(&core.world, &core.store, &owner, record, tracker)?;
+            session.enlist(segment, true);
+        }
+        Ok(session)
+    }
+
+    fn owner_of(&self, segment: &str) -> Owner {
+        Owner {
+            store: self.core.store.root().to_owned(),
+            image: self.core.image.to_string(),
+            segment: segment.to_owned(),
+        }
+    }
+
+    fn tracker(&self) -> Result<Tracker, OpenError> {
+        let kernel = &self.core.world.kernel;
+        Ok(Tracker::new(Arc::clone(kernel), Arc::from(kernel.watch()?)))
+    }
+
+    /// Makes a segment part of the session.
+    fn enlist(&self, segment: SegmentState, attached: bool) {
+        let shared = Arc::clone(&segment.shared);
+        self.core
+            .segments
+            .lock()
+            .insert(shared.name.clone(), shared);
+        if attached {
+            if let Some(state) = self.core.state.lock().as_mut() {
+                state.segments.push(segment);
+            }
+        } else {
+            // Not by the state lock: a checkpoint may hold it while it waits for a guard of this very thread.
+            self.core.arrivals.lock().push(segment);
+        }
+    }
+
+    /// The image's name.
+    #[must_use]
+    pub fn image(&self) -> &str {
+        self.core.image.as_str()
+    }
+
+    /// Tells whether the image had no checkpoint when this session opened it.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.core.segments.lock().is_empty() && self.head().is_none()
+    }
+
+    /// The newest checkpoint, if there is one.
+    ///
+    /// - **Blocks**: while a checkpoint runs.
+    #[must_use]
+    pub fn head(&self) -> Option<CommitId> {
+        self.core
+            .state
+            .lock()
+            .as_ref()?
+            .head
+            .as_ref()
+            .map(|head| head.commit_id)
+    }
+
+    /// Finds a root by name in the session's heap; one that is not there yet begins as all zeros, which is the empty
+    /// value of every type that can live there.
+    ///
+    /// - **Errors**: [`Error::Root`] if it was made as another type.
+    pub fn root<T: Persist>(&self, name: &str) -> Result<Root<T>, Error> {
+        Ok(self.heap(HEAP)?.root(name)?)
+    }
+
+    /// The heap in the segment of that name, made if it is not there.
+    pub fn heap(&self, segment: &str) -> Result<Arc<HeapShared>, OpenError> {
+        self.core.check_process()?;
+        let mut heaps = self.core.heaps.lock();
+        if let Some(heap) = heaps.get(segment) {
+            return Ok(Arc::clone(heap));
+        }
+        let in_heap = |source| OpenError::Heap {
+            segment: segment.to_owned(),
+            source,
+        };
+        let known = self.core.segments.lock().get(segment).cloned();
+        let heap = match known {
+            Some(shared) => {
+                self.check_kind(&shared, SegmentKind::Heap)?;
+                Heap::open(SegmentSpace::boxed(shared)).map_err(in_heap)?
+            }
+            None => {
+                let shared = self.create(segment, SegmentKind::Heap, &SegmentOptions::default())?;
+                Heap::create(SegmentSpace::boxed(shared), seed(&self.core.world))
+                    .map_err(in_heap)?
+            }
+        };
+        let heap = HeapShared::new(
+            heap,
+            Arc::clone(&self.core.gate),
+            self.core.image.to_string(),
+            segment.to_owned(),
+        );
+        heaps.insert(segment.to_owned(), Arc::clone(&heap));
+        Ok(heap)
+    }
+
+    /// A segment of raw bytes by name: at least `len` long, made with default options if it is not there.
+    pub fn segment(&self, name: &str, len: usize) -> Result<Segment, OpenError> {
+        self.segment_with(name, len, &SegmentOptions::default())
+    }
+
+    /// As [`segment`](Session::segment), with options for when it is made.
+    ///
+    /// - **Errors**: [`OpenError::OtherSegment`] if it exists with another block size, base or kind.
+    pub fn segment_with(
+        &self,
+        name: &str,
+        len: usize,
+        options: &SegmentOptions,
+    ) -> Result<Segment, OpenError> {
+        self.core.check_process()?;
+        let known = self.core.segments.lock().get(name).cloned();
+        let shared = match known {
+            Some(shared) => {
+                self.check_kind(&shared, SegmentKind::Raw)?;
+                options.check(self.image(), &shared)?;
+                shared
+            }
+            None => self.create(name, SegmentKind::Raw, options)?,
+        };
+        let segment = Segment::new(Arc::clone(&self.core), shared);
+        segment.grow(len)?;
+        Ok(segment)
+    }
+
+    fn check_kind(&self, shared: &Shared, wanted: SegmentKind) -> Result<(), OpenError> {
+        if shared.kind == wanted {
+            return Ok(());
+        }
+        Err(OpenError::OtherSegment {
+            image: self.image().to_owned(),
+            segment: shared.name.clone(),
+            has: format!("{:?} content", shared.kind),
+            wanted: format!("{wanted:?} content"),
+        })
+    }
+
+    fn create(
+        &self,
+        name: &str,
+        kind: SegmentKind,
+        options: &SegmentOptions,
+    ) -> Result<Arc<Shared>, OpenError> {
+        let world = &self.core.world;
+        let owner = self.owner_of(name);
+        let len = options.reserved(world.kernel.page_size());
+        let range = match options.base_address() {
+            Some(base) => {
+                let range =
+                    PageRange::new(world.kernel.page_size(), base, len).ok_or_else(|| {
+                        OpenError::BadRecord {
+                            segment: name.to_owned(),
+                        }
+                    })?;
+                world.ranges.claim(&*world.kernel, range, &owner)?;
+                range
+            }
+            None => world.ranges.claim_any(&*world.kernel, len, &owner)?,
+        };
+        let size = options.size();
+        let shared = Arc::new(Shared::new(
+            Arc::clone(&world.kernel),
+            name.to_owned(),
+            kind,
+            size,
+            range,
+        ));
+        self.enlist(
+            SegmentState {
+                shared: Arc::clone(&shared),
+                tracker: self.tracker()?,
+                tree: Tree::new(size, 0).map_err(|source| OpenError::Tree {
+                    segment: name.to_owned(),
+                    source,
+                })?,
+                layout: Layout::new(size),
+                pending: Vec::new(),
+                collected: Vec::new(),
+                undo: Vec::new(),
+                fingerprint: [0; 32],
+            },
+            false,
+        );
+        Ok(shared)
+    }
+
+    /// Enters the gate as a writer: while the pass lives, no checkpoint takes its instant. For changes to raw segments.
+    pub fn enter(&self) -> Result<Pass<'_>, GateError> {
+        self.core
+            .gate
+            .enter(Kind::Write, self.core.gate.label("raw memory"))
+    }
+
+    /// Captures every segment at one instant and makes the result durable in the local store.
+    ///
+    /// - **Cost**: O(dirty blocks). Writers wait for the residue's copy only, never for hashing or disk.
+    /// - **Durable**: on `Ok`, yes. On `Err` the newest checkpoint is the one before.
+    /// - **Blocks**: on the disk, and on another checkpoint of this session.
+    /// - **Errors**: [`CheckpointError::Gate`] if this thread holds a guard, or another one does for too long.
+    pub fn checkpoint(&self) -> Result<Saved, CheckpointError> {
+        self.checkpoint_with(Rounds::Auto)
+    }
+
+    /// As [`checkpoint`](Session::checkpoint), saying how rounds are used.
+    pub fn checkpoint_with(&self, rounds: Rounds) -> Result<Saved, CheckpointError> {
+        background::checkpoint_now(&self.core, rounds, &|_| ())
+    }
+
+    /// Begins a checkpoint on the session's own thread and returns at once.
+    pub fn start_checkpoint(&self) -> Result<Checkpoint, CheckpointError> {
+        self.core.check_process()?;
+        Ok(self.background().start())
+    }
+
+    /// Checkpoints by itself from now on, every `interval` if anything changed; errors go to stderr unless
+    /// [`automatic`](Session::automatic) says otherwise.
+    pub fn checkpoint_every(&self, interval: Duration) -> Result<(), CheckpointError> {
+        self.automatic(Automatic::every(interval))
+    }
+
+    /// Checkpoints by itself from now on, as `when` says; replaces what was said before.
+    ///
+    /// The gate decides the instant: changes to raw segments must be made inside [`enter`](Session::enter).
+    pub fn automatic(&self, when: Automatic) -> Result<(), CheckpointError> {
+        self.core.check_process()?;
+        self.background().automatic(when);
+        Ok(())
+    }
+
+    fn background(&self) -> parking_lot::MappedMutexGuard<'_, Background> {
+        parking_lot::MutexGuard::map(self.background.lock(), |background| {
+            background.get_or_insert_with(|| Background::new(&self.core))
+        })
+    }
+
+    /// Saves everything and ends the session: the next one resumes by mapping.
+    ///
+    /// - **Durable**: on `Ok`, yes. On `Err` the session goes on as before.
+    /// - **Errors**: [`GateError::HeldHere`] if this thread holds a guard of one of its roots.
+    pub fn suspend(self) -> Result<Saved, (Self, CheckpointError)> {
+        match self.try_suspend() {
+            Ok(saved) => Ok(saved),
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    fn try_suspend(&self) -> Result<Saved, CheckpointError> {
+        self.core.check_process()?;
+        self.stop_background();
+        let mut slot = self.core.state.lock();
+        let state = slot.as_mut().ok_or(CheckpointError::Closed)?;
+        let closed = self
+            .core
+            .gate
+            .close(Closing::Everybody, self.core.gate_timeout)?;
+        let begun = Instant::now();
+        let mut saved = checkpoint::run(&self.core, state, Style::Suspend, &|_| ())?;
+        // The checkpoint is durable. Sealing and the extent maps only spare the next open some work.
+        if state.seal().is_ok() {
+            state.save_extents(&self.core);
+        }
+        saved.pause = begun.elapsed();
+        saved.took = begun.elapsed();
+        self.core.gate.shut();
+        drop(closed);
+        if let Some(state) = slot.take() {
+            self.core.close(state);
+        }
+        Ok(saved)
+    }
+
+    /// Goes back to an older checkpoint of the image; what changed since the newest one is given up.
+    ///
+    /// `reference` is what follows `@` in a name: `-1` for the one before the newest, or a commit's first digits.
+    ///
+    /// - **Durable**: the image's line is as before until the next checkpoint, which notes where it was restored from.
+    /// - **Errors**: with the gate still held by a guard; or where a segment did not exist then.
+    pub fn restore(&self, reference: &str) -> Result<CommitId, OpenError> {
+        self.core.check_process()?;
+        let core = &self.core;
+        let mut slot = core.state.lock();
+        let state = slot.as_mut().ok_or(CheckpointError::Closed)?;
+        state.check_usable(core)?;
+        let now = Timestamp::from((core.world.now)());
+        let record = core.home.resolve(&core.image, &reference.parse()?, now)?;
+        let _closed = core
+            .gate
+            .close_even_if_poisoned(Closing::Everybody, core.gate_timeout)?;
+        // Only sealed packs can be mapped.
+        state.seal()?;
+        for segment in &state.segments {
+            let then = record
+                .commit
+                .segments
+                .iter()
+                .any(|then| then.name == segment.shared.name);
+            if !then {
+                return Err(OpenError::NoSegmentThen {
+                    segment: segment.shared.name.clone(),
+                    commit: record.commit_id,
+                });
+            }
+        }
+        for segment in &mut state.segments {
+            let then = record
+                .commit
+                .segments
+                .iter()
+                .find(|then| then.name == segment.shared.name);
+            if let Some(then) = then
+                && let Err(error) = resume::show(&core.world, &core.store, segment, then)
+            {
+                // Some segments show the old state and some the new: no checkpoint may mix them.
+                state.broken = Some(format!(
+                    "restore to {:.12} failed half-way: {error}",
+                    record.commit_id
+                ));
+                return Err(error);
+            }
+        }
+        core.gate.clear_poison();
+        state.generation += 1;
+        state.restored_from = Some(record.commit_id);
+        for heap in core.heaps.lock().values() {
+            heap.reopen().map_err(|source| OpenError::Heap {
+                segment: HEAP.to_owned(),
+                source,
+            })?;
+        }
+        Ok(record.commit_id)
+    }
+
+    /// Makes a new image that starts at the newest checkpoint of this one.
+    ///
+    /// - **Cost**: one commit; blocks are shared.
+    /// - **Durable**: on `Ok`, yes.
+    /// - **Errors**: [`OpenError::Exists`] if there is an image of that name, [`OpenError::NothingSaved`] before the first
+    ///   checkpoint.
+    pub fn branch(&self, name: &str) -> Result<CommitId, OpenError> {
+        self.core.check_process()?;
+        let core = &self.core;
+        let name: ImageName = name.parse()?;
+        let mut slot = core.state.lock();
+        let state = slot.as_mut().ok_or(CheckpointError::Closed)?;
+        // The new image must not need a pack that only this session can finish.
+        state.seal()?;
+        let Some(head) = state.head.clone() else {
+            return Err(OpenError::NothingSaved {
+                image: core.image.to_string(),
+            });
+        };
+        let mut lease = core.home.acquire(&name, core.holder.clone())?;
+        if lease.head().is_some() {
+            return Err(OpenError::Exists {
+                image: name.to_string(),
+            });
+        }
+        let commit = Commit {
+            parents: vec![head.commit_id],
+            time: Timestamp::from((core.world.now)()),
+            host: core.holder.host.clone(),
+            program: core.holder.program.clone(),
+            generation: head.commit.generation + 1,
+            attributes: [(
+                "branched-from".to_owned(),
+                core.image.as_str().as_bytes().to_vec(),
+            )]
+            .into(),
+            ..head.commit
+        };
+        Ok(lease
+            .publish(&commit, &state.orphans.encode())
+            .map_err(CheckpointError::from)?)
+    }
+
+    /// The image's checkpoints, newest first.
+    pub fn log(&self) -> Result<Vec<Record>, OpenError> {
+        let slot = self.core.state.lock();
+        let state = slot.as_ref().ok_or(CheckpointError::Closed)?;
+        Ok(state.lease.log().collect::<Result<_, _>>()?)
+    }
+
+    fn stop_background(&self) {
+        if let Some(background) = self.background.lock().take() {
+            background.stop();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.core.check_process().is_err() {
+            // A forked child: its copy of everything is not the session's.
+            return;
+        }
+        self.stop_background();
+        self.core.gate.shut();
+        if let Some(state) = self.core.state.lock().take() {
+            self.core.close(state);
+        }
+    }
+}
+
+impl Core {
+    /// Gives everything back but the addresses. Guards that still live on other threads fault when they are used.
+    fn close(&self, mut state: State) {
+        state.segments.append(&mut self.arrivals.lock());
+        for segment in &mut state.segments {
+            let range = segment.shared.reservation;
+            // SAFETY: the range is this session's, which ends here.
+            let _best_effort = unsafe { segment.tracker.reset() };
+            // SAFETY: as above; the gate is shut, so no guard is handed out any more.
+            let _best_effort = unsafe { self.world.kernel.fence(range) };
+            self.world.ranges.retire(range);
+        }
+    }
+}
+
+/// Who this process is, for those who find the image held.
+fn this_process(world: &World) -> Holder {
+    let program = std::env::current_exe().ok();
+    let program = program.as_deref().and_then(|path| path.file_name());
+    Holder {
+        pid: std::process::id(),
+        host: segvm_os::host_name(),
+        program: program.map_or_else(
+            || "unknown".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        ),
+        since: Timestamp::from((world.now)()),
+    }
+}
+
+/// A number for a new heap's hash tables: another one for each heap, good enough against accidents.
+fn seed(world: &World) -> u64 {
+    let time = (world.now)()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), time)
+}
+
+fn check_machine(world: &World, image: &ImageName, head: &Record) -> Result<(), OpenError> {
+    let made = (
+        u32::from(head.commit.page_size_log2),
+        u32::from(head.commit.pointer_width),
+    );
+    let here = (world.kernel.page_size().log2(), usize::BITS / 8);
+    if made == here {
+        return Ok(());
+    }
+    let say = |(page, pointer): (u32, u32)| {
+        format!(
+            "pages of {} KiB and pointers of {pointer} bytes",
+            (1_u64 << page.min(40)) >> 10
+        )
+    };
+    Err(OpenError::OtherMachine {
+        image: image.to_string(),
+        made: say(made),
+        here: say(here),
+    })
+}
