@@ -4,16 +4,6 @@
 //! calls of this process, and [`ModelKernel`](crate::ModelKernel), which keeps memory in a plain map so that
 //! everything above runs, and can be made to fail, without a kernel. Files are another seam
 //! (`segvm_blockcache::Disk`); the two meet in [`Mappable`].
-//!
-//! A page of a segment is in one of these states, and [`Query`] tells them apart:
-//!
-//! ```text
-//!                map_file                      first write
-//!   reserved  ------------->  FILE (clean)  ------------------->  private (dirty)
-//!      |                                                            |   ^
-//!      | commit            first read or write                arm   v   |  write
-//!      +----->  hole  ---------------------------->  private     armed (clean)
-//! ```
 
 use std::{fmt, io, os::fd::BorrowedFd};
 
@@ -115,7 +105,17 @@ fn holder_text(holder: &Option<String>) -> String {
         .unwrap_or_default()
 }
 
-/// What segvm asks of memory. See the [module](self) for the states of a page.
+/// What segvm asks of memory.
+///
+/// A page of a segment is in one of these states, and [`Query`] tells them apart:
+///
+/// ```text
+///                map_file                      first write
+///   reserved  ------------->  FILE (clean)  ------------------->  private (dirty)
+///      |                                                            |   ^
+///      | commit            first read or write                arm   v   |  write
+///      +----->  hole  ---------------------------->  private     armed (clean)
+/// ```
 ///
 /// All ranges are whole pages. A method is `unsafe` when its misuse can change, free or make unreadable memory
 /// that the caller does not own; the promise is always the same: *every page of the range lies in a range that

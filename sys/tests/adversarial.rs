@@ -10,9 +10,9 @@
 )]
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd},
         unix::fs::FileExt,
     },
     ptr,
@@ -180,7 +180,9 @@ fn store(range: PageRange, seed: &mut u64) {
     }
 }
 
-/// Rounds under writers, then the last one when they are gone.
+/// Many times: some rounds under writers, one when they are gone, and then nothing may be missing.
+///
+/// Often, because a later write to the same page hides that an earlier one was lost.
 fn nothing_is_lost(
     kernel: &RealKernel,
     range: PageRange,
@@ -189,26 +191,26 @@ fn nothing_is_lost(
     mut between: impl FnMut(),
 ) {
     let mut shadow = Shadow::of(kernel, range);
-    let mut rounds = 0;
-    let writes = while_writing(range, writers, write, || {
-        let begin = Instant::now();
-        while begin.elapsed() < RUN {
-            shadow.round(kernel);
-            between();
-            rounds += 1;
-        }
-    });
-    shadow.round(kernel);
+    let (mut rounds, mut writes, mut stops) = (0, 0, 0);
+    let begin = Instant::now();
+    while begin.elapsed() < RUN || stops < 3 {
+        writes += while_writing(range, writers, &write, || {
+            for _ in 0..3 {
+                shadow.round(kernel);
+                between();
+                rounds += 1;
+            }
+        });
+        stops += 1;
+        shadow.round(kernel);
+        assert_eq!(shadow.lost(kernel), 0, "pages lost before stop {stops}");
+        assert_eq!(shadow.round(kernel), 0, "dirt from nothing");
+    }
     println!(
-        "{writes} writes, {rounds} rounds, {} pages copied",
+        "{writes} writes, {rounds} rounds, {stops} stops, {} pages copied",
         shadow.pages
     );
-    assert!(
-        rounds > 1 && shadow.pages > 1000,
-        "the test did not work hard"
-    );
-    assert_eq!(shadow.lost(kernel), 0, "pages lost");
-    assert_eq!(shadow.round(kernel), 0, "dirt from nothing");
+    assert!(shadow.pages > 1000, "the test did not work hard");
 }
 
 #[test]
@@ -231,7 +233,7 @@ fn writers_at_full_speed_on_a_mapped_file() {
 
 #[test]
 fn huge_pages_split_under_writers() {
-    let (kernel, range) = kernel_and_range(HUGE_BASE, 32 * MIB);
+    let (kernel, range) = kernel_and_range(HUGE_BASE, 16 * MIB);
     commit(&kernel, range);
     let at = ptr::with_exposed_provenance_mut(range.start());
     // SAFETY: changes how the test's own memory is backed.
@@ -256,11 +258,9 @@ fn the_kernel_writes_into_armed_pages() {
         // Crosses pages, begins anywhere.
         let len = (next(seed) % 9000 + 1) as usize;
         let at = range.start() + next(seed) as usize % (range.len() - len);
-        // SAFETY: the test's own memory, which is only compared after the writers have ended.
-        let into = unsafe {
-            std::slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut::<u8>(at), len)
-        };
-        if (&random).read(into).is_err() {
+        let into = ptr::with_exposed_provenance_mut(at);
+        // SAFETY: the kernel writes into the test's own memory, of which no reference exists.
+        if unsafe { libc::read(random.as_raw_fd(), into, len) } < 0 {
             failed.fetch_add(1, Ordering::Relaxed);
         }
     };
@@ -301,7 +301,7 @@ fn forks_during_the_scans() {
             }
         }
     });
-    assert!(forks > 5, "{forks} forks");
+    assert!(forks >= 3, "{forks} forks");
 }
 
 #[test]

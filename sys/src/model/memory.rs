@@ -304,20 +304,19 @@ impl Memory {
 
     /// Tells whether a query reports the page. The watch of the region was checked before.
     pub(super) fn matches(&self, at: usize, query: Query) -> bool {
+        let page = self.pages.get(&at);
         // To the kernel a marker, an armed page that is not there, looks like a page that was swapped out.
-        let marker = self.pages.get(&at).is_some_and(Page::is_marker);
+        let marker = page.is_some_and(Page::is_marker);
+        let content = page.map_or(&Content::Absent, |page| &page.content);
         match query {
-            Query::Touched => {
-                let state = self.state(at);
-                marker
-                    || matches!(
-                        state,
-                        ModelPage::Zero | ModelPage::File | ModelPage::Private
-                    )
-            }
-            Query::Private | Query::ArmAll => {
-                marker || matches!(self.state(at), ModelPage::Zero | ModelPage::Private)
-            }
+            Query::Touched => marker || !matches!(content, Content::Absent),
+            Query::Private | Query::ArmAll => match content {
+                Content::Absent => marker,
+                Content::Clean => self
+                    .region(at)
+                    .is_some_and(|region| region.backing.is_none()),
+                Content::Private(_) => true,
+            },
             // What was never armed counts as written, even where there is nothing.
             Query::Written | Query::WrittenRearm => {
                 self.region(at).is_some_and(|region| region.watch.is_some()) && !self.is_armed(at)

@@ -50,6 +50,13 @@ impl Watch for ModelWatch {
         self.kernel.enter(ModelCall::Unregister, call, range)?;
         let memory = &mut self.kernel.state().memory;
         promised(memory, range);
+        // Mapped files can be watched by this kind of watch only, so one that is not cannot be unregistered.
+        if !memory.all(range, |region| match region.watch {
+            Some(number) => number == self.number,
+            None => region.backing.is_none(),
+        }) {
+            return Err(failed(call, range, Errno::INVAL));
+        }
         memory.change(range, |region| region.watch = None);
         memory.disarm(range);
         Ok(())
