@@ -50,7 +50,10 @@ pub unsafe trait Space: Send + Sync {
 
 /// Plain memory of this process: for tests and for comparisons.
 pub struct MemorySpace {
+    /// The first multiple of a unit in the block.
     base: NonNull<u8>,
+    reserved: usize,
+    block: NonNull<u8>,
     layout: Layout,
     len: AtomicUsize,
 }
@@ -66,13 +69,19 @@ impl MemorySpace {
     /// - **Panics**: if `reserved` is zero or over the address space.
     #[must_use]
     pub fn new(reserved: usize) -> Self {
-        let layout = Layout::from_size_align(reserved, UNIT).expect("a size in the address space");
-        let layout = layout.pad_to_align();
-        assert!(layout.size() > 0, "an empty space holds nothing");
+        assert!(reserved > 0, "an empty space holds nothing");
+        let reserved = reserved.next_multiple_of(UNIT);
+        // A unit more, and aligned by hand: the system allocator clears what it aligns, but not fresh pages.
+        let layout = Layout::from_size_align(reserved + UNIT, 16).expect("in the address space");
         // SAFETY: the size is not zero.
-        let base = unsafe { alloc_zeroed(layout) };
+        let block = unsafe { alloc_zeroed(layout) };
+        let block = NonNull::new(block).unwrap_or_else(|| handle_alloc_error(layout));
+        let to_unit = block.align_offset(UNIT);
         Self {
-            base: NonNull::new(base).unwrap_or_else(|| handle_alloc_error(layout)),
+            // SAFETY: less than a unit, which the block has more than `reserved`.
+            base: unsafe { block.add(to_unit) },
+            reserved,
+            block,
             layout,
             len: AtomicUsize::new(0),
         }
@@ -82,7 +91,7 @@ impl MemorySpace {
 impl Drop for MemorySpace {
     fn drop(&mut self) {
         // SAFETY: taken in `new` with this layout, and given back once.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) };
+        unsafe { dealloc(self.block.as_ptr(), self.layout) };
     }
 }
 
@@ -98,7 +107,7 @@ unsafe impl Space for MemorySpace {
     }
 
     fn reserved(&self) -> usize {
-        self.layout.size()
+        self.reserved
     }
 
     fn grow(&self, to: usize) -> Result<(), SpaceError> {

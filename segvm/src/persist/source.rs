@@ -8,7 +8,7 @@ use crate::heap::Heap;
 ///
 /// # Safety
 ///
-/// After `fill`, `place` holds a valid `T` whose memory is `heap`'s.
+/// After `fill`, `place` holds a valid `T` whose memory is `heap`'s, and which can be moved into `heap` by copying its bytes.
 #[diagnostic::on_unimplemented(
     message = "a `{T}` in a segment cannot be made from `{Self}`",
     note = "values are copied in from ordinary ones: `&str` or `String` for `Text`, slices and std's `Vec` for `Vec`, \
@@ -21,7 +21,7 @@ pub unsafe trait Source<T: Persist> {
     ///
     /// # Safety
     ///
-    /// `place` is writable memory in `heap` for a `T`, and nothing else reaches it. What was there is not dropped.
+    /// `place` is writable memory for a `T` that will be in `heap`, and nothing else reaches it. What was there is not dropped.
     unsafe fn fill(self, place: NonNull<T>, heap: &Heap);
 }
 
