@@ -138,7 +138,7 @@ pub(super) unsafe fn copy_quiet(ranges: &[PageRange], out: &mut [u8]) {
 /// Copies `out.len()` bytes from `from`, without the compiler knowing that memory is read there.
 ///
 /// # Safety
-/// `out.len()` bytes from `from` are readable and not written meanwhile.
+/// `out.len()` bytes from `from`, which begins a page, are readable and not written meanwhile.
 #[cfg(target_arch = "x86_64")]
 unsafe fn copy_opaque(from: usize, out: &mut [u8]) {
     // `rep movsb` runs at the speed of the best vector loop for whole pages (since Ivy Bridge).
@@ -155,20 +155,67 @@ unsafe fn copy_opaque(from: usize, out: &mut [u8]) {
     }
 }
 
-/// As above where there is no such instruction: volatile loads of eight bytes.
+#[cfg(not(target_arch = "x86_64"))]
+use copy_volatile as copy_opaque;
+
+/// As `copy_opaque`, where there is no such instruction: volatile loads of eight bytes.
 ///
 /// # Safety
-/// As above.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline(never)]
-unsafe fn copy_opaque(from: usize, out: &mut [u8]) {
-    // Ranges are whole pages, so their lengths are multiples of 8 and `from` is aligned.
+/// As there, and `out.len()` is a multiple of 8.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+unsafe fn copy_volatile(from: usize, out: &mut [u8]) {
     let from: *const u64 = ptr::with_exposed_provenance(from);
     for (at, word) in out.chunks_exact_mut(8).enumerate() {
         // SAFETY: `at` words lie within the range, which is readable to its end.
         let source = unsafe { from.add(at) };
-        // SAFETY: readable and aligned, see above.
+        // SAFETY: readable, and aligned as a page is.
         let value = unsafe { source.read_volatile() };
+        #[expect(
+            clippy::host_endian_bytes,
+            reason = "bytes of this machine's memory, as they lie there"
+        )]
         word.copy_from_slice(&value.to_ne_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AlignedBuf;
+
+    #[test]
+    fn both_ways_to_copy_copy_the_same() {
+        let mut source = AlignedBuf::zeroed(3 * 4096).unwrap();
+        for (byte, paint) in source.iter_mut().zip((0..=250).cycle()) {
+            *byte = paint;
+        }
+        let from = source.as_ptr().expose_provenance();
+        let mut out = vec![0; source.len()];
+        // SAFETY: a live buffer, not written to.
+        unsafe { copy_volatile(from, &mut out) };
+        assert_eq!(out, *source);
+        out.fill(0);
+        // SAFETY: a live buffer, not written to.
+        unsafe { copy_opaque(from, &mut out) };
+        assert_eq!(out, *source);
+    }
+
+    #[test]
+    fn what_is_left_to_copy_advances_over_ranges_and_empty_ones() {
+        let range =
+            |start: usize, len: usize| PageRange::new(crate::PageSize::MIN, start << 12, len << 12).unwrap();
+        let ranges = [range(0, 0), range(1, 2), range(9, 0), range(5, 1)];
+        let mut todo = Todo {
+            ranges: &ranges,
+            into_first: 0,
+        };
+        assert_eq!(todo.next(), 1 << 12);
+        todo.advance(100);
+        assert_eq!(todo.next(), (1 << 12) + 100);
+        let mut remote = [RemoteIoVec { base: 0, len: 0 }; MAX_RANGES];
+        let lens: Vec<_> = todo.fill(&mut remote).iter().map(|v| v.len).collect();
+        assert_eq!(lens, [8192 - 100, 0, 4096]);
+        todo.advance(8192 - 100 + 96);
+        assert_eq!(todo.next(), (5 << 12) + 96);
     }
 }
