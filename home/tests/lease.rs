@@ -114,12 +114,15 @@ fn another_process_is_refused_with_the_holders_pid() {
         }
     };
     assert_eq!(in_a_fork(|| refused(&home)), 0);
-    // A holder's file of somebody else is not believed: the lock's word counts.
-    fs::write(
-        dir.path().join("images/notes/holder"),
-        "pid 1\nhost x\nprogram y\nsince 0 0\n",
-    )
-    .unwrap();
+    // A holder's file that somebody else wrote is not believed: the lock's word counts.
+    let other = Holder {
+        pid: 1,
+        ..self::holder()
+    };
+    let elsewhere = self::home(&dir.path().join("elsewhere"));
+    drop(elsewhere.acquire(&image("notes"), other).unwrap());
+    let (from, to) = ("elsewhere/images/notes/holder", "images/notes/holder");
+    fs::copy(dir.path().join(from), dir.path().join(to)).unwrap();
     assert_eq!(in_a_fork(|| refused(&home)), 1);
     drop(lease);
     assert_eq!(in_a_fork(|| refused(&home)), 2, "it is free now");

@@ -14,6 +14,11 @@ use super::{CrashDisk, Disk, DiskFile, LockAttempt, MemDisk, Open, RealDisk};
 fn on_each_disk(check: impl Fn(&dyn Disk, &Path)) {
     let dir = tempfile::tempdir().unwrap();
     check(&RealDisk, dir.path());
+    // Memory as a file system answers O_DIRECT and fallocate in its own way.
+    match tempfile::tempdir_in("/dev/shm") {
+        Ok(dir) => check(&RealDisk, dir.path()),
+        Err(error) => println!("not run on /dev/shm: {error}"),
+    }
     let mem = MemDisk::new();
     mem.create_dir_all(Path::new("/d")).unwrap();
     check(&mem, Path::new("/d"));

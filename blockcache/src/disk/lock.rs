@@ -15,6 +15,7 @@ use std::{
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
     process,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -40,12 +41,17 @@ struct Held {
     files: Vec<File>,
 }
 
+/// How long to wait for another thread of this process that is trying for a lock: it takes microseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often a lock that was refused and then turned out to be free is tried again.
 const TRIES: usize = 64;
 
 pub(super) fn try_lock(path: &Path) -> io::Result<LockAttempt> {
     let pid = process::id();
-    let mut guard = HELD.lock();
+    // Bounded: in a child forked while another thread was in here, nobody would ever leave.
+    let guard = HELD.try_lock_for(PATIENCE);
+    let mut guard = guard.ok_or(io::ErrorKind::WouldBlock)?;
     let held = guard.get_or_insert_with(HashMap::new);
     // What a parent held before the fork is not ours. Closing these here drops no lock but our own, of which
     // there are none.

@@ -8,8 +8,8 @@
 //!
 //! The log grows by zeros ahead of the records, 64 KiB at a time, so that an append changes no length and allocates
 //! nothing: its `fdatasync` has no journal to commit. (On ext4 without a journal that gains nothing: 0.37 ms for
-//! a publish, 0.37 ms for 512 bytes and `fdatasync` in a file that grows. Reading the head takes 12 us, and the whole
-//! log of 1,500 commits 2.2 ms.)
+//! a publish, 0.37 ms for 512 bytes and `fdatasync` in a file that grows. Reading the head takes 9 us, taking
+//! the lease 28 us, reading 1,500 commits backwards 2.2 ms.)
 
 mod frame;
 mod holder;
