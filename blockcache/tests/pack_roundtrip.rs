@@ -1,10 +1,6 @@
 //! Whatever is put into a pack is found again: by its writer, after an adoption at each mark, after the seal.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod pack_support;
 

@@ -30,9 +30,9 @@ impl std::fmt::Debug for Buffer {
 }
 
 impl Buffer {
-    /// Allocates for at least `wanted` bytes.
+    /// Allocates for at least `wanted` bytes, and at least a page.
     pub(crate) fn new(wanted: usize) -> Self {
-        let capacity = wanted.max(BUFFER).next_multiple_of(PAGE);
+        let capacity = wanted.max(PAGE).next_multiple_of(PAGE);
         let memory = vec![0; capacity + PAGE];
         let skip = memory.as_ptr().align_offset(PAGE).min(PAGE);
         Self {

@@ -74,7 +74,6 @@ fn prefix(id: &[u8; 32]) -> u64 {
 }
 
 /// An index being looked into.
-#[derive(Debug)]
 pub(crate) struct Index<B> {
     /// The fan-out table, whose checksum held, and then `entries` entries.
     bytes: B,

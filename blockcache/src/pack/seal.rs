@@ -2,7 +2,7 @@
 
 use super::{
     buffer::{BUFFER, Buffer},
-    format::{Entry, PAGE, SEAL_AT, Seal, len64},
+    format::{Entry, SEAL_AT, Seal, len64},
     index,
     io::Failure,
 };
@@ -34,7 +34,8 @@ pub(crate) fn seal(
         fanout_crc: built.fanout_crc,
     };
 
-    let mut buffer = Buffer::new(PAGE);
+    // A short index does not pay for a long buffer.
+    let mut buffer = Buffer::new(built.bytes.len().min(BUFFER));
     let mut at = batches_end;
     for piece in built.bytes.chunks(BUFFER) {
         buffer.reset(at);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use segvm_os::FileMap;
 
 use super::{
     format::{Flaw, Kind, PAGE, SEAL_AT, Seal, check_pack_header, len64, zeroed},
@@ -39,7 +40,22 @@ impl From<WalkError> for SealedError {
     }
 }
 
-type Bytes = Vec<u8>;
+/// Where the bytes of an index are.
+enum Bytes {
+    /// In the file, which is mapped as a whole; the index begins at the offset.
+    Mapped(FileMap, usize),
+    /// In memory: made again, or from a disk that has nothing to map.
+    Read(Vec<u8>),
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map, from) => map.get(*from..).unwrap_or_default(),
+            Self::Read(bytes) => bytes,
+        }
+    }
+}
 
 /// A pack that never changes again.
 pub(crate) struct SealedPack {
@@ -133,6 +149,12 @@ impl SealedPack {
     fn load(&self) -> Result<Index<Bytes>, SealedError> {
         let offset = self.seal.batches_end;
         let damaged = |flaw| SealedError::Damaged { offset, flaw };
+        let seal = &self.seal;
+        let open = |bytes| Index::open(bytes, seal.entries, seal.fanout_crc, offset);
+        if let Some(map) = self.map() {
+            let from = usize::try_from(offset).map_err(|_wide| damaged("the pack is too long"))?;
+            return open(Bytes::Mapped(map, from)).map_err(damaged);
+        }
         // Bounded by the seal's own checks, and by what memory there is.
         let len = usize::try_from(self.seal.file_len() - offset)
             .map_err(|_wide| damaged("the index does not fit into memory"))?;
@@ -143,15 +165,20 @@ impl SealedPack {
                 io::ErrorKind::UnexpectedEof => damaged("the index is cut short"),
                 _ => SealedError::Io { offset, source },
             })?;
-        let seal = &self.seal;
-        Index::open(bytes, seal.entries, seal.fanout_crc, offset).map_err(damaged)
+        open(Bytes::Read(bytes)).map_err(damaged)
+    }
+
+    /// The file as memory, where there is one: an index is looked into here and there, not read as a whole.
+    fn map(&self) -> Option<FileMap> {
+        let fd = self.file.fd()?.try_clone_to_owned().ok()?;
+        FileMap::of_sealed(&fd.into()).ok()
     }
 
     fn rebuild(&self) -> Result<Index<Bytes>, SealedError> {
         let end = self.seal.batches_end;
         let walked = walk(self.file.as_mappable(), self.id, end)?;
         let built = index::build(&walked.entries);
-        let bytes = built.bytes;
+        let bytes = Bytes::Read(built.bytes);
         Index::open(bytes, built.entries, built.fanout_crc, end)
             .map_err(|flaw| SealedError::Damaged { offset: end, flaw })
     }

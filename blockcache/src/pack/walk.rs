@@ -3,11 +3,9 @@
 use std::io;
 
 use segvm_os::Mappable;
-use zerocopy::FromBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
-use super::format::{
-    Batch, ENTRY, Entry, FIRST_BATCH, Flaw, PAGE, PAGE_LEN, check_pack_header, zeroed,
-};
+use super::format::{Batch, ENTRY, Entry, FIRST_BATCH, Flaw, PAGE, check_pack_header};
 use crate::id::PackId;
 
 /// Why a walk ended early.
@@ -32,7 +30,7 @@ pub(crate) struct Walked {
 
 /// Reads the headers and directories of the batches before `end`, which must be where a batch ends.
 ///
-/// - **Cost**: one read for each batch: its directory and the header after it. No block is read.
+/// - **Cost**: two reads for each batch, a header and a directory. No block is read.
 pub(crate) fn walk(file: &dyn Mappable, pack: PackId, end: u64) -> Result<Walked, WalkError> {
     let mut page = [0; PAGE];
     read(file, 0, &mut page)?;
@@ -43,18 +41,15 @@ pub(crate) fn walk(file: &dyn Mappable, pack: PackId, end: u64) -> Result<Walked
         batches: 0,
     };
     let mut offset = FIRST_BATCH;
-    if offset < end {
-        read(file, offset, &mut page)?;
-    }
     while offset < end {
+        read(file, offset, &mut page)?;
         let batch = Batch::decode(&page, pack, walked.batches, offset).map_err(at(offset))?;
         if batch.end() > end {
             return Err(at(offset)(
                 "a batch is longer than what is known to be durable",
             ));
         }
-        let directory = read_directory(file, &batch, end, &mut page)?;
-        walked.entries.extend_from_slice(&directory);
+        read_directory(file, &batch, &mut walked.entries)?;
         walked.batches += 1;
         offset = batch.end();
     }
@@ -64,36 +59,33 @@ pub(crate) fn walk(file: &dyn Mappable, pack: PackId, end: u64) -> Result<Walked
     Ok(walked)
 }
 
-/// Reads and checks a batch's directory, and into `next` the page after the batch where there is one.
+/// Appends the entries of a batch's directory, checked.
 fn read_directory(
     file: &dyn Mappable,
     batch: &Batch,
-    end: u64,
-    next: &mut [u8; PAGE],
-) -> Result<Vec<Entry>, WalkError> {
+    entries: &mut Vec<Entry>,
+) -> Result<(), WalkError> {
     let from = batch.directory();
     let damaged = at(from);
-    // Bounded: the batch ends before `end`, which the caller knows the file to reach.
-    let count = usize::try_from(batch.entries).map_err(|_wide| damaged("too many entries"))?;
-    let more = if batch.end() < end { PAGE_LEN } else { 0 };
-    let len = usize::try_from(batch.end() - from + more).map_err(|_wide| damaged("too long"))?;
-    let mut bytes = zeroed(len).ok_or_else(|| damaged("a directory does not fit into memory"))?;
-    read(file, from, &mut bytes)?;
+    // Bounded: the batch ends before what the caller knows to be durable. Read to where they stay.
+    let (before, count) = (
+        entries.len(),
+        usize::try_from(batch.entries).unwrap_or(usize::MAX),
+    );
+    entries
+        .try_reserve(count)
+        .map_err(|_alloc| damaged("a directory does not fit into memory"))?;
+    entries.resize(before + count, Entry::new_zeroed());
+    let entries = entries.split_at_mut(before).1;
+    read(file, from, entries.as_mut_bytes())?;
 
-    let (directory, rest) = bytes.split_at(count * ENTRY);
-    if crc32c::crc32c(directory) != batch.directory_crc {
+    if crc32c::crc32c(entries.as_bytes()) != batch.directory_crc {
         return Err(damaged("the checksum of a directory does not match"));
     }
-    let entries = <[Entry]>::ref_from_bytes(directory).map_err(|_cast| damaged("cut short"))?;
     for (entry, place) in entries.iter().zip((from..).step_by(ENTRY)) {
         batch.check(entry).map_err(at(place))?;
     }
-    if let Some(page) = rest.last_chunk::<PAGE>()
-        && more != 0
-    {
-        next.copy_from_slice(page);
-    }
-    Ok(entries.to_vec())
+    Ok(())
 }
 
 fn read(file: &dyn Mappable, offset: u64, bytes: &mut [u8]) -> Result<(), WalkError> {

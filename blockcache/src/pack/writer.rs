@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use zerocopy::IntoBytes;
 
 use super::{
-    buffer::Buffer,
+    buffer::{BUFFER, Buffer},
     error::PackError,
     format::{
         Batch, ENTRY, Entry, FIRST_BATCH, Kind, MAX_NODE, PAGE, PAGE_LEN, block_align, len64,
@@ -342,7 +342,7 @@ impl PackWriter {
         let first = self.open.is_none();
         let mut buffer = match self.buffer.take() {
             Some(buffer) => buffer,
-            None => Buffer::new(wanted + (128 << 10)),
+            None => Buffer::new(BUFFER.max(wanted + (128 << 10))),
         };
         buffer.reset(if first { 0 } else { self.end });
         // A pack begins with its header and the page where the seal will be; the header is filled in when the
@@ -424,7 +424,7 @@ impl PackWriter {
             .as_ref()
             .and_then(Lane::spare)
             .filter(|buffer| buffer.capacity() >= wanted)
-            .unwrap_or_else(|| Buffer::new(wanted))
+            .unwrap_or_else(|| Buffer::new(wanted.max(BUFFER)))
     }
 
     /// Appends bytes of any length.

@@ -70,7 +70,7 @@ pub fn put(
                 assert_eq!(Some(own.pack), writer.pack());
             }
         }
-        seeds = &seeds[given..];
+        seeds = seeds.split_at(given).1;
     }
     Ok(())
 }
