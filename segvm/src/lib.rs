@@ -27,7 +27,9 @@ mod world;
 pub use checkpoint::{CheckpointError, Rounds, Saved};
 pub use segment::{Segment, SegmentOptions};
 pub use segvm_blockcache::{BlockSize, CommitId};
-pub use session::{Automatic, Checkpoint, Error, OpenError, Session, SessionOptions, default_store};
+pub use session::{
+    Automatic, Checkpoint, Error, OpenError, Session, SessionOptions, SuspendError, default_store,
+};
 pub use world::World;
 
 // The derive writes `::segvm::...`; this lets it work inside this crate too.

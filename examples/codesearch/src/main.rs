@@ -104,7 +104,7 @@ fn index_tree(image: &str, directory: PathBuf) -> Result<(), Error> {
         progress.file(&file.path, seen, bytes);
     }
     drop(index);
-    let saved = session.suspend().map_err(|(_session, error)| error)?;
+    let saved = session.suspend()?;
     report::indexed(seen, added, bytes, begun.elapsed(), &saved);
     Ok(())
 }

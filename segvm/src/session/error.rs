@@ -6,6 +6,7 @@ use segvm_blockcache::{MarksError, ReadError, RebuildError, StoreError, TreeErro
 use segvm_home::{AcquireError, LogError, ParseNameError, ParseRefError, ResolveError};
 use segvm_os::KernelError;
 
+use super::Session;
 use crate::{
     checkpoint::CheckpointError,
     gate::GateError,
@@ -136,6 +137,29 @@ pub enum OpenError {
     /// The gate could not be closed.
     #[error(transparent)]
     Gate(#[from] GateError),
+}
+
+/// Why a session could not be suspended, and the session, which goes on.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct SuspendError {
+    pub(super) session: Box<Session>,
+    /// Why.
+    pub reason: CheckpointError,
+}
+
+impl SuspendError {
+    /// Takes the session back, to mend what was wrong and try again.
+    #[must_use]
+    pub fn into_session(self) -> Session {
+        *self.session
+    }
+}
+
+impl From<SuspendError> for Error {
+    fn from(error: SuspendError) -> Self {
+        Self::Checkpoint(error.reason)
+    }
 }
 
 /// Anything that can go wrong with a session, for an application that passes errors on.

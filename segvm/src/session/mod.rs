@@ -32,7 +32,7 @@ use self::{
 };
 pub use self::{
     background::{Automatic, Checkpoint},
-    error::{Error, OpenError},
+    error::{Error, OpenError, SuspendError},
     options::{SessionOptions, default_store},
 };
 use crate::{
@@ -384,12 +384,15 @@ impl Session {
 
     /// Saves everything and ends the session: the next one resumes by mapping.
     ///
-    /// - **Durable**: on `Ok`, yes. On `Err` the session goes on as before.
+    /// - **Durable**: on `Ok`, yes. On `Err` the session goes on as before: the error holds it.
     /// - **Errors**: [`GateError::HeldHere`] if this thread holds a guard of one of its roots.
-    pub fn suspend(self) -> Result<Saved, (Self, CheckpointError)> {
+    pub fn suspend(self) -> Result<Saved, SuspendError> {
         match self.try_suspend() {
             Ok(saved) => Ok(saved),
-            Err(error) => Err((self, error)),
+            Err(reason) => Err(SuspendError {
+                session: Box::new(self),
+                reason,
+            }),
         }
     }
 
