@@ -272,3 +272,13 @@ fn a_reader_beside_the_writer_sees_whole_records_only() {
     });
     assert_eq!(home.log(&image("notes")).unwrap().count(), 200);
 }
+
+#[test]
+fn a_store_may_be_named_from_where_the_process_is() {
+    let dir = tempfile::tempdir().unwrap();
+    std::env::set_current_dir(dir.path()).unwrap();
+    let home = home(Path::new("store"));
+    let mut lease = home.acquire(&image("notes"), holder()).unwrap();
+    lease.publish(&commit(0), b"").unwrap();
+    assert!(dir.path().join("store/images/notes/log").exists());
+}

@@ -90,6 +90,9 @@ impl Disk for RealDisk {
 }
 
 fn directory(path: &Path) -> io::Result<File> {
+    // The parent of a relative path of one part is the empty path.
+    let here = path.as_os_str().is_empty();
+    let path = if here { Path::new(".") } else { path };
     OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::DIRECTORY.bits().cast_signed())

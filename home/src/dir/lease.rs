@@ -199,14 +199,24 @@ impl WriterLease {
                 return Err(self.sync_failed(dir, source));
             }
         }
-        // The root's own name, and its parents' where they are new too: as far as this user may open them.
+        // The root's own name, and its parents' where they are new too: up to the first that is not ours to sync. What
+        // cannot be opened or is read-only was there before, and some file systems refuse to sync a directory.
         let root = self.place.above.last();
         for dir in root.iter().flat_map(|root| root.ancestors().skip(1)) {
-            match self.disk.sync_dir(dir) {
+            match self
+                .disk
+                .sync_dir(dir)
+                .map_err(|source| (source.kind(), source))
+            {
                 Ok(()) => {}
-                Err(_) if dir.as_os_str().is_empty() => {}
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
-                Err(source) => return Err(self.sync_failed(dir, source)),
+                Err((
+                    io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::InvalidInput
+                    | io::ErrorKind::Unsupported,
+                    _,
+                )) => break,
+                Err((_, source)) => return Err(self.sync_failed(dir, source)),
             }
         }
         Ok(())
