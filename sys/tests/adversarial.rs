@@ -406,16 +406,33 @@ fn a_forked_child_can_do_nothing() {
 fn a_vector_that_fills_is_continued() {
     let (kernel, range) = kernel_and_range(BASE, 64 * MIB);
     commit(&kernel, range);
-    let watch = watch(&kernel, range);
-    arm(&*watch, range);
     let size = kernel.page_size().bytes();
     let pages = range.len() / size;
-    for page in (0..pages).step_by(2) {
-        word(range, (page * size / 8) as u64).store(1, Ordering::Relaxed);
-    }
+    let write_half = || {
+        for page in (0..pages).step_by(2) {
+            word(range, (page * size / 8) as u64).store(1, Ordering::Relaxed);
+        }
+    };
+    // More regions than the kernel collects at a time, and more than the vector holds; each page once, in order.
     let mut runs = Vec::new();
+    let mut check = |query| {
+        for len in [600, 4096, 4097, pages / 2] {
+            let part = PageRange::new(kernel.page_size(), range.start(), 2 * len * size).unwrap();
+            runs.clear();
+            kernel.scan(part, query, &mut runs).unwrap();
+            assert_eq!(runs.len(), len, "{query:?}");
+            assert!(runs.is_sorted() && runs.iter().all(|run| run.len() == size));
+        }
+    };
+    write_half();
+    check(Query::Private);
+    let watch = watch(&kernel, range);
+    arm(&*watch, range);
+    write_half();
+    check(Query::Written);
+    runs.clear();
     kernel.scan(range, Query::WrittenRearm, &mut runs).unwrap();
-    assert_eq!(runs.len(), pages / 2);
+    assert!(runs.len() == pages / 2 && runs.is_sorted());
     // More pieces than one call of process_vm_readv takes.
     let mut out = vec![0; runs.len() * size];
     kernel.copy_racing(&runs, &mut out).unwrap();

@@ -202,8 +202,9 @@ mod tests {
 
     #[test]
     fn what_is_left_to_copy_advances_over_ranges_and_empty_ones() {
-        let range =
-            |start: usize, len: usize| PageRange::new(crate::PageSize::MIN, start << 12, len << 12).unwrap();
+        let range = |start: usize, len: usize| {
+            PageRange::new(crate::PageSize::MIN, start << 12, len << 12).unwrap()
+        };
         let ranges = [range(0, 0), range(1, 2), range(9, 0), range(5, 1)];
         let mut todo = Todo {
             ranges: &ranges,

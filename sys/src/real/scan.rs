@@ -1,7 +1,12 @@
 //! `PAGEMAP_SCAN`: which pages match, and arming them in the same step. Linux 6.7.
 //!
 //! The kernel walks the page tables and fills a vector of regions; when the vector is full it stops, says where
-//! (`walk_end`), and is asked to go on. Where it fails in the middle, pages may be armed that were never reported:
+//! (`walk_end`), and is asked to go on. That word cannot be taken as it is: the kernel collects 512 regions at a time,
+//! and once it has collected more than that, `walk_end` stays where the last batch began though the walk went on to the
+//! end (Linux 6.18). What was reported has been walked, too, so a scan goes on at whichever lies further. Going on at
+//! `walk_end` alone reports pages twice, out of order.
+//!
+//! Where it fails in the middle, pages may be armed that were never reported:
 //! hence the rule on [`Query`] that an error makes the whole range dirty.
 
 use std::{
@@ -123,8 +128,9 @@ fn walk(
             Errno::NOTTY | Errno::NOSYS => unavailable(errno),
             errno => failed("ioctl(PAGEMAP_SCAN)", range, errno),
         })?;
-        let walked = call.arg.walk_end;
+        let mut walked = call.arg.walk_end;
         for region in vector.iter().take(found) {
+            walked = walked.max(region.end);
             if wanted(query, region.categories) {
                 let run = addresses(page, region).ok_or_else(|| nonsense(range))?;
                 push_run(out, run);
