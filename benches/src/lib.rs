@@ -9,6 +9,7 @@ pub mod file;
 pub mod machine;
 pub mod measure;
 pub mod memory;
+pub mod ours;
 pub mod peer;
 pub mod report;
 pub mod rng;

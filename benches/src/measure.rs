@@ -180,6 +180,30 @@ pub fn alternate(n: usize, ours: Side<'_>, other: Side<'_>) -> Measured {
     }
 }
 
+/// Takes `n` samples of both sides at the same time, after one that does not count: for sides that must share
+/// what happens beside them.
+pub fn together(
+    n: usize,
+    mut sampler: impl FnMut() -> Result<(Sample, Sample), BenchError>,
+) -> Measured {
+    let (mut ours, mut other) = (Vec::new(), Vec::new());
+    for turn in 0..=n {
+        match sampler() {
+            Ok((mine, theirs)) if turn > 0 => {
+                ours.push(mine);
+                other.push(theirs);
+            }
+            Ok(_warm_up) => {}
+            Err(error) => return Measured::failed(error.to_string()),
+        }
+    }
+    Measured {
+        ours: Taken::new(&ours, None),
+        other: Taken::new(&other, None),
+        allowance: None,
+    }
+}
+
 /// Milliseconds, for a sample.
 #[must_use]
 pub fn ms(duration: Duration) -> f64 {

@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, fs, os::unix::fs::FileExt, time::Instant};
 
 use rustix::fs::fdatasync;
 
-use super::NO_SESSION;
+use super::image::{self, Life, Writes};
 use crate::{
     error::BenchError,
     file::{self, CHUNK},
-    measure::{Ctx, Measured, Side, alternate, ms},
+    measure::{Ctx, Measured, Sample, Side, alternate, ms},
     memory::{PAGE, Pages, Plain},
     rng::Rng,
 };
@@ -62,15 +62,48 @@ pub(super) fn dirty(ctx: &Ctx) -> Result<Measured, BenchError> {
         fs::remove_file(&path).map_err(BenchError::file("remove", &path))?;
         Ok(vec![took])
     });
-    Ok(alternate(ctx.times(25), Side::missing(NO_SESSION), other))
+    let store = ctx.path("durable");
+    let mut checkpointer = image::checkpointer(&store, ctx.mib(1024), Life::Warm, Writes::Percent)?;
+    let ours = Side::run(|| Ok(checkpointer.ask()?.get(1).copied().into_iter().collect()));
+    let measured = alternate(ctx.times(25), ours, other);
+    drop(checkpointer);
+    image::remove(&store)?;
+    Ok(measured)
 }
 
 /// A checkpoint of nothing, warm. There is no other side: whoever does not track pays for everything.
-pub(super) fn clean_warm(_ctx: &Ctx) -> Result<Measured, BenchError> {
-    Ok(Measured::failed(NO_SESSION.to_owned()))
+pub(super) fn clean_warm(ctx: &Ctx) -> Result<Measured, BenchError> {
+    let store = ctx.path("clean");
+    let mut checkpointer = image::checkpointer(&store, ctx.mib(1024), Life::Warm, Writes::Nothing)?;
+    let ours = Side::run(|| Ok(in_ms(&checkpointer.ask()?)));
+    let measured = alternate(ctx.times(25), ours, nobody());
+    drop(checkpointer);
+    image::remove(&store)?;
+    Ok(measured)
 }
 
 /// The same, in a process that has just resumed and read everything.
-pub(super) fn clean_resumed(_ctx: &Ctx) -> Result<Measured, BenchError> {
-    Ok(Measured::failed(NO_SESSION.to_owned()))
+pub(super) fn clean_resumed(ctx: &Ctx) -> Result<Measured, BenchError> {
+    let (store, bytes) = (ctx.path("clean-resumed"), ctx.mib(1024));
+    image::make(&store, bytes)?;
+    let ours = Side::run(|| {
+        let mut checkpointer = image::checkpointer(&store, bytes, Life::Resumed, Writes::Nothing)?;
+        Ok(in_ms(&checkpointer.ask()?))
+    });
+    let measured = alternate(ctx.times(11), ours, nobody());
+    image::remove(&store)?;
+    Ok(measured)
+}
+
+fn nobody() -> Side<'static> {
+    Side::missing("there is none: whoever does not track changes writes everything")
+}
+
+/// From a pause in microseconds and a time in milliseconds to two times in milliseconds.
+fn in_ms(sample: &[f64]) -> Sample {
+    sample
+        .iter()
+        .zip([1e-3, 1.0])
+        .map(|(time, unit)| time * unit)
+        .collect()
 }

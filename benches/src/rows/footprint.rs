@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{NO_SESSION, number};
+use super::{image, number};
 use crate::{
     error::BenchError,
     measure::{Ctx, Measured, Side, alternate},
@@ -17,7 +17,13 @@ pub(super) const PLAIN: &str = "plain-footprint";
 pub(super) fn clean(ctx: &Ctx) -> Result<Measured, BenchError> {
     let arguments = [ctx.mib(1024).to_string()];
     let other = Side::run(|| peer::once(PLAIN, &arguments));
-    Ok(alternate(5, Side::missing(NO_SESSION), other))
+    let store = ctx.path("footprint");
+    image::make(&store, ctx.mib(1024))?;
+    let image = image::arguments(&store, ctx.mib(1024));
+    let ours = Side::run(|| peer::once(image::FOOTPRINT, &image));
+    let measured = alternate(5, ours, other);
+    image::remove(&store)?;
+    Ok(measured)
 }
 
 pub(super) fn serve_plain(arguments: &[String]) -> Result<(), BenchError> {
@@ -30,12 +36,16 @@ pub(super) fn serve_plain(arguments: &[String]) -> Result<(), BenchError> {
     })
 }
 
+/// MiB of this process's page tables.
+pub(super) fn page_tables() -> Result<f64, BenchError> {
+    Ok(kib("/proc/self/status", "VmPTE:")? / 1024.0)
+}
+
 /// MiB that this process has resident, page tables included, beyond `bytes`.
-fn beyond(bytes: usize) -> Result<f64, BenchError> {
+pub(super) fn beyond(bytes: usize) -> Result<f64, BenchError> {
     // The roll-up is exact; the counters in `status` are kept per core and lag behind.
     let resident = kib("/proc/self/smaps_rollup", "Rss:")?;
-    let tables = kib("/proc/self/status", "VmPTE:")?;
-    Ok((resident + tables) / 1024.0 - (bytes >> 20) as f64)
+    Ok(resident / 1024.0 + page_tables()? - (bytes >> 20) as f64)
 }
 
 fn kib(path: &str, name: &str) -> Result<f64, BenchError> {

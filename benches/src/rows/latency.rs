@@ -6,51 +6,80 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::NO_SESSION;
 use crate::{
     error::BenchError,
-    measure::{Ctx, Measured, Sample, Side, alternate},
+    measure::{Ctx, Measured, Sample, together, us},
     memory::{PAGE, Plain, View},
+    ours::Image,
     rng::Rng,
-    stat::Samples,
+    stat::{Samples, Statistic},
 };
+use segvm::Rounds;
+
+use super::image;
 
 /// Stores between two sleeps: the threads leave the cores to whoever takes the checkpoints.
 const BURST: usize = 26;
 
-/// The p99.9 and the worst of a thread's stores to random pages.
+/// Checkpoints in a sample, and the time between them.
+const CHECKPOINTS: u32 = 20;
+/// See [`CHECKPOINTS`].
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// The p99.9 and the worst of two threads' stores to random pages, at the same time, while this one checkpoints.
+///
+/// Our thread enters the gate before each burst, as a program does; its first store's latency includes the wait.
 pub(super) fn stores(ctx: &Ctx) -> Result<Measured, BenchError> {
     let control = Plain::filled(ctx.mib(1024), 10)?;
-    let other = Side::run(|| {
-        let beside = || thread::sleep(Duration::from_secs(2));
-        let [latencies] = during([control.view()], beside);
-        Ok(summary(latencies))
+    let store = ctx.path("latency");
+    let image = Image::open(&store, ctx.mib(1024))?;
+    image.change(|view| view.fill(28))?;
+    image.checkpoint(Rounds::Auto)?;
+    let mut measured = together(3, || {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let plain = scope.spawn(|| time_stores(control.view(), &stop, || ()));
+            let tracked = scope.spawn(|| time_stores(image.view(), &stop, || image.enter().ok()));
+            let pause = checkpoints(&image);
+            stop.store(true, Relaxed);
+            let mut ours = summary(tracked.join().unwrap_or_default());
+            ours.push(us(pause?));
+            Ok((ours, summary(plain.join().unwrap_or_default())))
+        })
     });
-    Ok(alternate(5, Side::missing(NO_SESSION), other))
+    measured.allowance = measured
+        .ours
+        .column(2)
+        .and_then(|pauses| pauses.of(Statistic::Max));
+    drop(image);
+    image::remove(&store)?;
+    Ok(measured)
 }
 
-/// The latency of every store, in microseconds, of a thread on each memory while `work` runs here.
-fn during<const N: usize>(memories: [View<'_>; N], work: impl FnOnce()) -> [Vec<f64>; N] {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let stop = &stop;
-        let threads = memories.map(|view| scope.spawn(move || time_stores(view, stop)));
-        work();
-        stop.store(true, Relaxed);
-        threads.map(|thread| thread.join().unwrap_or_default())
-    })
+/// Checkpoints again and again; gives the longest pause.
+fn checkpoints(image: &Image) -> Result<Duration, BenchError> {
+    let mut longest = Duration::ZERO;
+    for _ in 0..CHECKPOINTS {
+        thread::sleep(INTERVAL);
+        longest = longest.max(image.checkpoint(Rounds::Auto)?.pause);
+    }
+    Ok(longest)
 }
 
-fn time_stores(view: View<'_>, stop: &AtomicBool) -> Vec<f64> {
+/// The latency of every store, in microseconds, of bursts inside what `enter` gives.
+fn time_stores<T>(view: View<'_>, stop: &AtomicBool, enter: impl Fn() -> T) -> Vec<f64> {
     let mut rng = Rng::new(11);
     let mut latencies = Vec::with_capacity(1 << 20);
     while !stop.load(Relaxed) {
+        let mut begun = Instant::now();
+        let inside = enter();
         for _ in 0..BURST {
-            let word = view.word(rng.below(view.pages()) * PAGE);
-            let begun = Instant::now();
-            word.store(rng.next(), Relaxed);
-            latencies.push(crate::measure::us(begun.elapsed()));
+            view.word(rng.below(view.pages()) * PAGE)
+                .store(rng.next(), Relaxed);
+            latencies.push(us(begun.elapsed()));
+            begun = Instant::now();
         }
+        drop(inside);
         thread::sleep(Duration::from_micros(500));
     }
     latencies

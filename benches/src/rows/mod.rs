@@ -5,6 +5,7 @@ mod collections;
 mod durable;
 mod footprint;
 mod heap;
+mod image;
 mod latency;
 mod pause;
 mod resume;
@@ -16,9 +17,6 @@ use crate::{
     error::BenchError,
     measure::{Ctx, Measured},
 };
-
-/// Why no row of a session is measured on our side.
-const NO_SESSION: &str = "segvm has no session to measure in this version";
 
 /// A row as code.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +70,14 @@ const PEERS: &[(&str, Serve)] = &[
     (resume::FIRST_BYTE, resume::serve_first_byte),
     (resume::READ_ALL, resume::serve_read_all),
     (footprint::PLAIN, footprint::serve_plain),
+    (image::MAKE, image::serve_make),
+    (image::FIRST_BYTE, image::serve_first_byte),
+    (image::READ_ALL, image::serve_read_all),
+    (image::CHECKPOINT, image::serve_checkpoint),
+    (image::FOOTPRINT, image::serve_footprint),
+    (image::CHURN, image::serve_churn),
+    (sparse::LIFE, sparse::serve_life),
+    (write::FIRST_TOUCH, write::serve_first_touch),
 ];
 
 /// Runs as the peer called `name`.

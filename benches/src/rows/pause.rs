@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{NO_SESSION, number};
+use super::{
+    image::{self, Life, Writes},
+    number,
+};
 use crate::{
     error::BenchError,
     measure::{Ctx, Measured, Side, alternate, us},
@@ -23,35 +26,65 @@ use crate::{
 pub(super) const FORK: &str = "fork";
 
 /// From one checkpoint (or fork) to the next, where a writer never stops.
-const INTERVAL: Duration = Duration::from_millis(50);
+pub(super) const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Pages that such a writer dirties in an [`INTERVAL`], as the row says.
 const WRITER_PAGES: usize = 2600;
+
+/// Checkpoints from one resume to the next where a row asks for a session that has just resumed: the first ones,
+/// which find most of the memory cold, are then one in ten of all.
+const LIFE: usize = 10;
 
 /// Checkpoints a row takes.
 const CHECKPOINTS: usize = 200;
 
 pub(super) fn residue_warm(ctx: &Ctx) -> Result<Measured, BenchError> {
-    against_fork(ctx, 0, Side::missing(NO_SESSION))
+    against_fork(ctx, Life::Warm, Writes::Residue)
 }
 
 pub(super) fn residue_cold(ctx: &Ctx) -> Result<Measured, BenchError> {
-    against_fork(ctx, 0, Side::missing(NO_SESSION))
+    against_fork(ctx, Life::Resumed, Writes::Residue)
 }
 
 pub(super) fn writer_warm(ctx: &Ctx) -> Result<Measured, BenchError> {
-    against_fork(ctx, WRITER_PAGES, Side::missing(NO_SESSION))
+    against_fork(ctx, Life::Warm, Writes::Writer)
 }
 
 pub(super) fn writer_cold(ctx: &Ctx) -> Result<Measured, BenchError> {
-    against_fork(ctx, WRITER_PAGES, Side::missing(NO_SESSION))
+    against_fork(ctx, Life::Resumed, Writes::Writer)
 }
 
-fn against_fork(ctx: &Ctx, writer: usize, ours: Side<'_>) -> Result<Measured, BenchError> {
-    let arguments = [ctx.mib(1024).to_string(), writer.to_string()];
-    let mut forker = Peer::start(FORK, &arguments)?;
+fn against_fork(ctx: &Ctx, life: Life, writes: Writes) -> Result<Measured, BenchError> {
+    let bytes = ctx.mib(1024);
+    let store = ctx.path("pause");
+    if life == Life::Resumed {
+        image::make(&store, bytes)?;
+    }
+    let mut checkpointer = None;
+    let mut taken = 0;
+    let ours = Side::run(|| {
+        if life == Life::Resumed && taken % LIFE == 0 {
+            // The one before suspends first.
+            drop(checkpointer.take());
+        }
+        taken += 1;
+        let running = match checkpointer.take() {
+            Some(running) => running,
+            None => image::checkpointer(&store, bytes, life, writes)?,
+        };
+        checkpointer.insert(running).ask()
+    });
+    let writer = if writes == Writes::Writer {
+        WRITER_PAGES
+    } else {
+        0
+    };
+    let mut forker = Peer::start(FORK, &[bytes.to_string(), writer.to_string()])?;
     let other = Side::run(move || forker.ask());
-    Ok(alternate(ctx.times(CHECKPOINTS), ours, other))
+    let measured = alternate(ctx.times(CHECKPOINTS), ours, other);
+    drop(checkpointer);
+    image::remove(&store)?;
+    Ok(measured)
 }
 
 pub(super) fn serve_fork(arguments: &[String]) -> Result<(), BenchError> {
@@ -68,7 +101,7 @@ pub(super) fn serve_fork(arguments: &[String]) -> Result<(), BenchError> {
     }
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| keep_writing(view, &stop));
+        scope.spawn(|| keep_writing(view, &stop, || ()));
         let served = peer::serve(|| {
             thread::sleep(INTERVAL);
             Ok(vec![us(fork()?)])
@@ -78,8 +111,9 @@ pub(super) fn serve_fork(arguments: &[String]) -> Result<(), BenchError> {
     })
 }
 
-/// Dirties [`WRITER_PAGES`] random pages an [`INTERVAL`], evenly, until told to stop.
-fn keep_writing(view: View<'_>, stop: &AtomicBool) {
+/// Dirties [`WRITER_PAGES`] random pages an [`INTERVAL`], evenly, until told to stop; `enter` gives what it holds
+/// while it writes.
+pub(super) fn keep_writing<T>(view: View<'_>, stop: &AtomicBool, enter: impl Fn() -> T) {
     let tick = Duration::from_millis(1);
     let mut rng = Rng::new(7);
     let begun = Instant::now();
@@ -93,7 +127,9 @@ fn keep_writing(view: View<'_>, stop: &AtomicBool) {
         )]
         let due =
             (begun.elapsed().as_secs_f64() / INTERVAL.as_secs_f64() * WRITER_PAGES as f64) as usize;
+        let inside = enter();
         view.dirty(&mut rng, due.saturating_sub(written));
+        drop(inside);
         written = written.max(due);
         thread::sleep(tick);
     }

@@ -1,8 +1,8 @@
 //! From nothing to the first byte, and to the last, in a process that has just begun.
 
-use std::time::Instant;
+use std::{path::PathBuf, time::Instant};
 
-use super::{NO_SESSION, path};
+use super::{image, path};
 use crate::{
     error::BenchError,
     file,
@@ -32,7 +32,10 @@ fn first_byte(ctx: &Ctx, mib: usize) -> Result<Measured, BenchError> {
     file::create_warm(&path, ctx.mib(mib), 3)?;
     let arguments = [path.display().to_string()];
     let other = Side::run(|| peer::once(FIRST_BYTE, &arguments));
-    let measured = alternate(ctx.times(21), Side::missing(NO_SESSION), other);
+    let (store, image) = warm_image(ctx, mib)?;
+    let ours = Side::run(|| peer::once(image::FIRST_BYTE, &image));
+    let measured = alternate(ctx.times(21), ours, other);
+    image::remove(&store)?;
     std::fs::remove_file(&path).map_err(BenchError::file("remove", &path))?;
     Ok(measured)
 }
@@ -43,9 +46,21 @@ pub(super) fn read_all(ctx: &Ctx) -> Result<Measured, BenchError> {
     file::create_warm(&path, ctx.mib(1024), 4)?;
     let arguments = [path.display().to_string()];
     let other = Side::run(|| peer::once(READ_ALL, &arguments));
-    let measured = alternate(ctx.times(11), Side::missing(NO_SESSION), other);
+    let (store, image) = warm_image(ctx, 1024)?;
+    let ours = Side::run(|| peer::once(image::READ_ALL, &image));
+    let measured = alternate(ctx.times(11), ours, other);
+    image::remove(&store)?;
     std::fs::remove_file(&path).map_err(BenchError::file("remove", &path))?;
     Ok(measured)
+}
+
+/// Makes an image and reads it once: its packs are then in the page cache. Gives its store and peers' arguments.
+fn warm_image(ctx: &Ctx, mib: usize) -> Result<(PathBuf, Vec<String>), BenchError> {
+    let store = ctx.path(&format!("image-{mib}"));
+    let arguments = image::arguments(&store, ctx.mib(mib));
+    image::make(&store, ctx.mib(mib))?;
+    peer::once(image::READ_ALL, &arguments)?;
+    Ok((store, arguments))
 }
 
 pub(super) fn serve_first_byte(arguments: &[String]) -> Result<(), BenchError> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{NO_SESSION, resume};
+use super::{image, resume};
 use crate::{
     error::BenchError,
     file,
@@ -13,14 +13,21 @@ use crate::{
 
 /// Writes 1 GiB past the page cache and syncs it.
 pub(super) fn full(ctx: &Ctx) -> Result<Measured, BenchError> {
-    let memory = Plain::filled(ctx.mib(1024), 1)?;
+    let bytes = ctx.mib(1024);
+    let store = ctx.path("suspend");
+    let ours = Side::run(|| {
+        let took = image::make(&store, bytes)?;
+        image::remove(&store)?;
+        Ok(vec![took])
+    });
+    let memory = Plain::filled(bytes, 1)?;
     let path = ctx.path("direct");
     let other = Side::run(|| {
         let took = file::write_direct(&path, memory.view())?;
         fs::remove_file(&path).map_err(BenchError::file("remove", &path))?;
         Ok(vec![ms(took)])
     });
-    Ok(alternate(5, Side::missing(NO_SESSION), other))
+    Ok(alternate(5, ours, other))
 }
 
 /// Writes 1 GiB through the page cache, syncs it, and lets a new process map and read it at once.
@@ -28,14 +35,26 @@ pub(super) fn full(ctx: &Ctx) -> Result<Measured, BenchError> {
 /// The other side reads from the page cache, which its own write has filled: that is what makes this row
 /// hard for whoever writes past it.
 pub(super) fn then_read(ctx: &Ctx) -> Result<Measured, BenchError> {
-    let memory = Plain::filled(ctx.mib(1024), 2)?;
+    let bytes = ctx.mib(1024);
+    let store = ctx.path("suspend-read");
+    let ours = Side::run(|| {
+        let write = image::make(&store, bytes)?;
+        let read = peer::once(image::READ_ALL, &image::arguments(&store, bytes))?;
+        image::remove(&store)?;
+        Ok(parts(write, &read))
+    });
+    let memory = Plain::filled(bytes, 2)?;
     let path = ctx.path("buffered");
     let other = Side::run(|| {
         let write = ms(file::write_buffered(&path, memory.view())?);
         let read = peer::once(resume::READ_ALL, &[path.display().to_string()])?;
-        let read = read.first().copied().unwrap_or(f64::NAN);
         fs::remove_file(&path).map_err(BenchError::file("remove", &path))?;
-        Ok(vec![write + read, write, read])
+        Ok(parts(write, &read))
     });
-    Ok(alternate(5, Side::missing(NO_SESSION), other))
+    Ok(alternate(5, ours, other))
+}
+
+fn parts(write: f64, read: &[f64]) -> Vec<f64> {
+    let read = read.first().copied().unwrap_or(f64::NAN);
+    vec![write + read, write, read]
 }
