@@ -57,21 +57,7 @@ pub(super) struct AsyncWatch {
 impl AsyncWatch {
     pub(super) fn open(page: PageSize, owner: Owner) -> Result<Self, KernelError> {
         let uffd = open()?;
-        let mut api = uffdio_api {
-            api: u64::from(UFFD_API),
-            features: FEATURES,
-            ioctls: 0,
-        };
-        // SAFETY: API reads and writes a uffdio_api.
-        let call = unsafe { Updater::<API, _>::new(&mut api) };
-        // SAFETY: on a descriptor without registrations this only settles what it will speak.
-        let done = unsafe { ioctl(&uffd, call) };
-        done.map_err(no_async)?;
-        // What comes back are all features the kernel has. It must not be used for another handshake: that would
-        // switch on every event, and the next munmap would wait for a reader.
-        if api.features & FEATURES != FEATURES {
-            return Err(no_async(Errno::NOTSUP));
-        }
+        settle(&uffd).map_err(no_async)?;
         Ok(Self { uffd, page, owner })
     }
 
@@ -93,6 +79,26 @@ impl AsyncWatch {
             }
         }
         Err(failed(name, range, Errno::AGAIN))
+    }
+}
+
+/// Settles with the kernel that the descriptor speaks the API with [`FEATURES`].
+fn settle(uffd: &OwnedFd) -> Result<(), Errno> {
+    let mut api = uffdio_api {
+        api: u64::from(UFFD_API),
+        features: FEATURES,
+        ioctls: 0,
+    };
+    // SAFETY: API reads and writes a uffdio_api.
+    let call = unsafe { Updater::<API, _>::new(&mut api) };
+    // SAFETY: on a descriptor without registrations this only settles what it will speak.
+    unsafe { ioctl(uffd, call) }?;
+    // What comes back are all features the kernel has. It must not be used for another handshake: that would switch
+    // on every event, and the next munmap would wait for a reader.
+    if api.features & FEATURES == FEATURES {
+        Ok(())
+    } else {
+        Err(Errno::NOTSUP)
     }
 }
 
@@ -235,5 +241,26 @@ impl Watch for AsyncWatch {
             }
             result
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_device_gives_what_the_system_call_gives() {
+        let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
+        let uffd = match open_by_device(flags) {
+            Ok(uffd) => uffd,
+            Err(errno @ (Errno::ACCESS | Errno::NOENT)) => {
+                eprintln!("skipped: /dev/userfaultfd cannot be opened here: {errno}");
+                return;
+            }
+            Err(errno) => panic!("{errno}"),
+        };
+        settle(&uffd).unwrap();
+        let closes = rustix::io::fcntl_getfd(&uffd).unwrap();
+        assert!(closes.contains(rustix::io::FdFlags::CLOEXEC));
     }
 }
