@@ -5,9 +5,10 @@ use std::io;
 use rustix::io::Errno;
 
 use super::{
+    backing::Backing,
     faults::ModelCall,
     kernel::ModelKernel,
-    memory::{Access, Backing, Memory},
+    memory::{Access, Memory},
     watch::ModelWatch,
 };
 use crate::{

@@ -7,6 +7,7 @@
 //!
 //! What it leaves out: fault-around (a read brings in one page, where the kernel may bring in its neighbours, too),
 //! huge pages, swap, and files that change while mapped (their bytes are read when they are mapped).
+mod backing;
 mod calls;
 mod faults;
 mod kernel;

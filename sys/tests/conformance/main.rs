@@ -1,0 +1,62 @@
+//! One suite for every [`Kernel`](segvm_os::Kernel): the real one and the model obey it alike.
+//!
+//! Ranges are smaller than a huge page and not aligned to one; fault-around, which only the real kernel does, is allowed
+//! for.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failed test panics"
+)]
+mod memory;
+mod subject;
+mod tracking;
+
+macro_rules! suite {
+    ($($room:ident: $($rule:ident,)*;)*) => {
+        mod real {
+            use segvm_os::RealKernel;
+            use crate::subject::Real;
+            $($(
+                #[test]
+                fn $rule() {
+                    crate::$room::$rule(&Real(RealKernel::new().unwrap()));
+                }
+            )*)*
+        }
+        mod model {
+            use segvm_os::ModelKernel;
+            use crate::subject::Model;
+            $($(
+                #[test]
+                fn $rule() {
+                    crate::$room::$rule(&Model(ModelKernel::new()));
+                }
+            )*)*
+        }
+    };
+}
+
+suite! {
+    memory:
+    a_taken_range_is_refused_and_a_released_one_is_free,
+    committed_memory_is_zero_and_private_once_written,
+    a_fence_frees_and_shuts,
+    a_mapped_file_is_clean_until_written,
+    a_file_is_mapped_from_an_aligned_offset_and_over_what_was_there,
+    read_only_pages_keep_their_state,
+    copies_are_exact_and_name_the_page_they_stop_at,
+    empty_ranges_are_nothing_to_do,
+    ;
+    tracking:
+    written_pages_are_found_and_armed_again,
+    what_was_never_armed_counts_as_written,
+    holes_that_were_never_armed_count_as_written,
+    both_ways_from_cold_to_warm_tell_what_was_private,
+    a_page_armed_while_absent_is_taken_for_private_until_it_comes,
+    unregistering_disarms_and_forgets,
+    dropping_a_watch_disarms,
+    a_scan_that_fails_reports_nothing_and_may_have_armed,
+    replacing_a_mapping_ends_its_registration,
+    installed_pages_are_armed_and_only_where_none_was,
+    ;
+}
