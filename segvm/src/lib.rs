@@ -25,7 +25,9 @@ mod session;
 mod world;
 
 pub use checkpoint::{CheckpointError, Rounds, Saved};
-pub use segment::{Segment, SegmentOptions};
+pub use persist::Persist;
+pub use root::{ReadGuard, Root, WriteGuard};
+pub use segment::{ClaimError, Owner, Segment, SegmentOptions};
 pub use segvm_blockcache::{BlockSize, CommitId};
 pub use session::{
     Automatic, Checkpoint, Error, OpenError, Session, SessionOptions, SuspendError, default_store,

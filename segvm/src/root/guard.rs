@@ -195,3 +195,15 @@ impl<T: Persist + fmt::Debug> fmt::Debug for WriteGuard<'_, T> {
         (**self).fmt(f)
     }
 }
+
+impl<T: Persist + fmt::Display> fmt::Display for ReadGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T::fmt(self, f)
+    }
+}
+
+impl<T: Persist + fmt::Display> fmt::Display for WriteGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T::fmt(self, f)
+    }
+}

@@ -8,8 +8,9 @@
 //! | `handle` | what the application holds |
 
 mod handle;
-pub mod ranges;
+pub(crate) mod ranges;
 pub(crate) mod space;
 pub(crate) mod state;
 
 pub use handle::{Segment, SegmentOptions};
+pub use ranges::{ClaimError, Owner};

@@ -76,14 +76,14 @@ pub enum ClaimError {
 
 /// The claims of one process (of one kernel, in a simulation).
 #[derive(Debug, Default)]
-pub struct Ranges {
+pub(crate) struct Ranges {
     /// By address. Innermost lock: held only for the look-up and one mmap.
     claims: Mutex<BTreeMap<usize, Claim>>,
 }
 
 impl Ranges {
     /// Reserves exactly `range` for `owner`; its own range of an earlier session is taken over.
-    pub fn claim(
+    pub(crate) fn claim(
         &self,
         kernel: &dyn Kernel,
         range: PageRange,
@@ -118,7 +118,7 @@ impl Ranges {
     }
 
     /// Reserves `len` bytes for a new segment: at a place made from its names, or the next free one.
-    pub fn claim_any(
+    pub(crate) fn claim_any(
         &self,
         kernel: &dyn Kernel,
         len: usize,
@@ -145,7 +145,7 @@ impl Ranges {
     }
 
     /// Notes that the session that had the range is closed. The range stays reserved.
-    pub fn retire(&self, range: PageRange) {
+    pub(crate) fn retire(&self, range: PageRange) {
         if let Some(claim) = self.claims.lock().get_mut(&range.start()) {
             claim.live = false;
         }
