@@ -57,11 +57,13 @@ impl AsRef<[u8]> for Bytes {
     }
 }
 
-/// A pack that never changes again.
+/// An index up to this length is read instead of mapped: a store may have more packs than a process may have maps.
+const SMALL_INDEX: u64 = 256 << 10;
+
+/// A pack that never changes again. It holds no open file: a store may have more packs than a process may open.
 pub(crate) struct SealedPack {
     pub(crate) id: PackId,
     pub(crate) path: PathBuf,
-    pub(crate) file: Arc<dyn DiskFile>,
     seal: Seal,
     /// Read when first needed. After the store's lists in the lock order; not held while reading.
     index: RwLock<Option<Arc<Index<Bytes>>>>,
@@ -77,7 +79,11 @@ impl SealedPack {
     /// Opens a pack and checks that it is whole.
     ///
     /// - **Cost**: one open, one read of two pages, one look at the length; nothing depends on the pack's size.
-    pub(crate) fn open(disk: &dyn Disk, path: &Path, id: PackId) -> Result<Self, SealedError> {
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        id: PackId,
+    ) -> Result<(Self, Arc<dyn DiskFile>), SealedError> {
         let io = |source| SealedError::Io { offset: 0, source };
         let file = disk.open(path, Open::Read).map_err(io)?;
         let mut pages = [0; 2 * PAGE];
@@ -99,13 +105,13 @@ impl SealedPack {
         if len < seal.batches_end {
             return Err(at(len)("the file was cut short after it was sealed"));
         }
-        Ok(Self {
+        let pack = Self {
             id,
             path: path.to_owned(),
-            file,
             seal,
             index: RwLock::new(None),
-        })
+        };
+        Ok((pack, file))
     }
 
     /// Where the batches end: a mark of this pack is not behind it.
@@ -118,26 +124,40 @@ impl SealedPack {
     /// An index that is damaged, or that a power cut tore, is made again in memory from the directories.
     ///
     /// - **Errors**: where those are damaged too.
-    pub(crate) fn find(&self, kind: Kind, id: &[u8; 32]) -> Result<Option<Place>, SealedError> {
+    pub(crate) fn find(
+        &self,
+        disk: &dyn Disk,
+        kind: Kind,
+        id: &[u8; 32],
+    ) -> Result<Option<Place>, SealedError> {
         let loaded = self.index.read().clone();
         let index = match loaded {
             Some(index) => index,
-            None => self.keep(match self.load() {
-                Err(SealedError::Damaged { .. }) => self.rebuild()?,
-                other => other?,
-            }),
+            None => {
+                let file = self.file(disk)?;
+                self.keep(match self.load(&*file) {
+                    Err(SealedError::Damaged { .. }) => self.rebuild(&*file)?,
+                    other => other?,
+                })
+            }
         };
-        let found =
-            match index.find(kind, id) {
-                Ok(found) => found,
-                Err(_flaw) => self.keep(self.rebuild()?).find(kind, id).map_err(|flaw| {
-                    SealedError::Damaged {
-                        offset: self.seal.batches_end,
-                        flaw,
-                    }
+        let found = match index.find(kind, id) {
+            Ok(found) => found,
+            Err(_flaw) => self
+                .keep(self.rebuild(&*self.file(disk)?)?)
+                .find(kind, id)
+                .map_err(|flaw| SealedError::Damaged {
+                    offset: self.seal.batches_end,
+                    flaw,
                 })?,
-            };
+        };
         Ok(found.map(|entry| entry.place(self.id)))
+    }
+
+    /// Opens the file once more.
+    pub(crate) fn file(&self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>, SealedError> {
+        disk.open(&self.path, Open::Read)
+            .map_err(|source| SealedError::Io { offset: 0, source })
     }
 
     fn keep(&self, index: Index<Bytes>) -> Arc<Index<Bytes>> {
@@ -146,21 +166,20 @@ impl SealedPack {
         index
     }
 
-    fn load(&self) -> Result<Index<Bytes>, SealedError> {
-        let offset = self.seal.batches_end;
-        let damaged = |flaw| SealedError::Damaged { offset, flaw };
+    fn load(&self, file: &dyn DiskFile) -> Result<Index<Bytes>, SealedError> {
         let seal = &self.seal;
+        let offset = seal.batches_end;
+        let damaged = |flaw| SealedError::Damaged { offset, flaw };
         let open = |bytes| Index::open(bytes, seal.entries, seal.fanout_crc, offset);
-        if let Some(map) = self.map() {
+        let len = seal.file_len() - offset;
+        if let Some(map) = map(file).filter(|_| len > SMALL_INDEX) {
             let from = usize::try_from(offset).map_err(|_wide| damaged("the pack is too long"))?;
             return open(Bytes::Mapped(map, from)).map_err(damaged);
         }
         // Bounded by the seal's own checks, and by what memory there is.
-        let len = usize::try_from(self.seal.file_len() - offset)
-            .map_err(|_wide| damaged("the index does not fit into memory"))?;
-        let mut bytes = zeroed(len).ok_or_else(|| damaged("the index does not fit into memory"))?;
-        self.file
-            .read_at(offset, &mut bytes)
+        let bytes = usize::try_from(len).ok().and_then(zeroed);
+        let mut bytes = bytes.ok_or_else(|| damaged("the index does not fit into memory"))?;
+        file.read_at(offset, &mut bytes)
             .map_err(|source| match source.kind() {
                 io::ErrorKind::UnexpectedEof => damaged("the index is cut short"),
                 _ => SealedError::Io { offset, source },
@@ -168,15 +187,9 @@ impl SealedPack {
         open(Bytes::Read(bytes)).map_err(damaged)
     }
 
-    /// The file as memory, where there is one: an index is looked into here and there, not read as a whole.
-    fn map(&self) -> Option<FileMap> {
-        let fd = self.file.fd()?.try_clone_to_owned().ok()?;
-        FileMap::of_sealed(&fd.into()).ok()
-    }
-
-    fn rebuild(&self) -> Result<Index<Bytes>, SealedError> {
+    fn rebuild(&self, file: &dyn DiskFile) -> Result<Index<Bytes>, SealedError> {
         let end = self.seal.batches_end;
-        let walked = walk(self.file.as_mappable(), self.id, end)?;
+        let walked = walk(file.as_mappable(), self.id, end)?;
         let built = index::build(&walked.entries);
         let bytes = Bytes::Read(built.bytes);
         Index::open(bytes, built.entries, built.fanout_crc, end)
@@ -188,4 +201,10 @@ impl SealedPack {
         let end = place.offset.checked_add(u64::from(place.stored));
         end.is_some_and(|end| end <= self.seal.batches_end) && place.offset >= len64(2 * PAGE)
     }
+}
+
+/// The file as memory, where there is one: a long index is looked into here and there, not read as a whole.
+fn map(file: &dyn DiskFile) -> Option<FileMap> {
+    let fd = file.fd()?.try_clone_to_owned().ok()?;
+    FileMap::of_sealed(&fd.into()).ok()
 }

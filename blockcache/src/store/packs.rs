@@ -1,6 +1,6 @@
 //! Which packs a store has, and which of them holds an id.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{Store, StoreError};
 use crate::{
@@ -14,6 +14,9 @@ use crate::{
     unit::Place,
 };
 
+/// How many sealed packs stay open for those who read or map them next.
+const FILES: usize = 64;
+
 /// What this store object knows of its packs.
 #[derive(Debug, Default)]
 pub(super) struct Packs {
@@ -23,6 +26,8 @@ pub(super) struct Packs {
     sealed: Arc<Vec<Arc<SealedPack>>>,
     /// Whether `sealed` was filled from the directory.
     listed: bool,
+    /// The sealed packs that were used last, open; the newest at the back, at most [`FILES`].
+    files: VecDeque<(PackId, Arc<dyn DiskFile>)>,
 }
 
 impl Store {
@@ -41,7 +46,10 @@ impl Store {
     pub(crate) fn locate_sealed(&self, id: &BlockId) -> Option<Place> {
         let packs = self.known();
         let mut found = packs.iter().rev();
-        found.find_map(|pack| pack.find(Kind::Block, id.as_bytes()).ok().flatten())
+        found.find_map(|pack| {
+            let found = pack.find(&*self.disk, Kind::Block, id.as_bytes());
+            found.ok().flatten()
+        })
     }
 
     /// The same for blocks and nodes, looking again for packs that appeared since, and failing where a damaged pack
@@ -50,11 +58,11 @@ impl Store {
         if let Some(place) = self.find_open(kind, id) {
             return Ok(Some(place));
         }
-        if let Some(place) = find_in(&self.known(), kind, id)? {
+        if let Some(place) = self.find_in(&self.known(), kind, id)? {
             return Ok(Some(place));
         }
         let damaged = self.list_packs()?;
-        match find_in(&self.known(), kind, id)? {
+        match self.find_in(&self.known(), kind, id)? {
             Some(place) => Ok(Some(place)),
             None => damaged.map_or(Ok(None), Err),
         }
@@ -96,7 +104,7 @@ impl Store {
                 continue;
             }
             match SealedPack::open(&*self.disk, &self.pack_path(id), id) {
-                Ok(pack) => drop(self.add(Arc::new(pack))),
+                Ok((pack, _closed_again)) => drop(self.add(Arc::new(pack))),
                 Err(SealedError::NotSealed) => {}
                 Err(error) => {
                     let path = self.pack_path(id);
@@ -118,12 +126,42 @@ impl Store {
         pack
     }
 
-    /// The file of a sealed pack, to be mapped. Opened once, then kept.
+    /// The file of a sealed pack, to be mapped; the caller keeps it as long as it needs it.
     ///
-    /// - **Cost**: the first time an open, a read of two pages and a look at the length.
+    /// - **Cost**: the first time an open, a read of two pages and a look at the length; the files used last stay open.
     /// - **Errors**: [`StoreError::NotSealed`], [`StoreError::Missing`], [`StoreError::Damaged`].
     pub fn sealed_file(&self, pack: PackId) -> Result<Arc<dyn DiskFile>, StoreError> {
-        self.sealed_pack(pack).map(|pack| pack.file.clone())
+        let mut packs = self.packs.write();
+        let files = &mut packs.files;
+        if let Some(at) = files.iter().rposition(|(id, _)| *id == pack)
+            && let Some((_, file)) = files.remove(at)
+        {
+            files.push_back((pack, file.clone()));
+            return Ok(file);
+        }
+        drop(packs);
+        let sealed = self.sealed_pack(pack)?;
+        // The check just opened it, unless the pack was known before.
+        let packs = self.packs.read();
+        let checked = packs.files.iter().rfind(|(id, _)| *id == pack);
+        let checked = checked.map(|(_, file)| file.clone());
+        drop(packs);
+        if let Some(file) = checked {
+            return Ok(file);
+        }
+        let file = sealed
+            .file(&*self.disk)
+            .map_err(|error| StoreError::sealed(error, pack, sealed.path.clone()))?;
+        self.keep_file(pack, file.clone());
+        Ok(file)
+    }
+
+    fn keep_file(&self, pack: PackId, file: Arc<dyn DiskFile>) {
+        let files = &mut self.packs.write().files;
+        files.push_back((pack, file));
+        if files.len() > FILES {
+            files.pop_front();
+        }
     }
 
     /// Tells whether a pack is there, whole and sealed.
@@ -146,7 +184,10 @@ impl Store {
         }
         let path = self.pack_path(id);
         match SealedPack::open(&*self.disk, &path, id) {
-            Ok(pack) => Ok(self.add(Arc::new(pack))),
+            Ok((pack, file)) => {
+                self.keep_file(id, file);
+                Ok(self.add(Arc::new(pack)))
+            }
             Err(error) => Err(StoreError::sealed(error, id, path)),
         }
     }
@@ -173,24 +214,25 @@ impl Store {
     pub(crate) fn abandoned(&self, id: PackId) {
         self.packs.write().open.retain(|pack| pack.id != id);
     }
-}
 
-fn find_in(
-    packs: &[Arc<SealedPack>],
-    kind: Kind,
-    id: &[u8; 32],
-) -> Result<Option<Place>, StoreError> {
-    let mut damaged = None;
-    for pack in packs.iter().rev() {
-        match pack.find(kind, id) {
-            Ok(Some(place)) => return Ok(Some(place)),
-            Ok(None) => {}
-            Err(error) => {
-                damaged.get_or_insert((error, pack));
+    fn find_in(
+        &self,
+        packs: &[Arc<SealedPack>],
+        kind: Kind,
+        id: &[u8; 32],
+    ) -> Result<Option<Place>, StoreError> {
+        let mut damaged = None;
+        for pack in packs.iter().rev() {
+            match pack.find(&*self.disk, kind, id) {
+                Ok(Some(place)) => return Ok(Some(place)),
+                Ok(None) => {}
+                Err(error) => {
+                    damaged.get_or_insert((error, pack));
+                }
             }
         }
+        damaged.map_or(Ok(None), |(error, pack)| {
+            Err(StoreError::sealed(error, pack.id, pack.path.clone()))
+        })
     }
-    damaged.map_or(Ok(None), |(error, pack)| {
-        Err(StoreError::sealed(error, pack.id, pack.path.clone()))
-    })
 }

@@ -95,7 +95,7 @@ impl Store {
         if !pack.covers(place) {
             return Err(NotFound::Outside(path));
         }
-        let file = pack.file.clone();
+        let file = self.sealed_file(place.pack).map_err(NotFound::Store)?;
         Ok(Found { file, path })
     }
 
