@@ -1,131 +1,147 @@
 //! Maps of a million entries.
 
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasherDefault, Hasher},
-    hint::black_box,
-    time::Instant,
+use std::{cell::Cell, collections, hint::black_box, sync::Arc, time::Instant};
+
+use segvm::{
+    collections::{BTreeMap, BTreeMapMut, HashMap, HashMapMut, Seed},
+    gate::Gate,
+    heap::{Heap, MemorySpace},
+    root::{HeapShared, Root},
 };
 
 use crate::{
     error::BenchError,
-    measure::{Ctx, Measured, Side, alternate, ns_each},
+    measure::{Ctx, Measured, Sample, Side, alternate, ns_each},
+    ours::ours,
     rng::Rng,
 };
 
-/// Why our maps are not measured.
-const NO_MAPS: &str = "segvm's maps have no row here in this version";
-
-/// Entries at full scale.
+/// Entries of a map.
 const ENTRIES: usize = 1_000_000;
 
-/// The hasher of both sides: a multiplication and a fold, so that the maps are measured and not the hash.
-#[derive(Debug, Default)]
-struct Fold {
-    state: u64,
-}
+/// Both hash tables hash with the hasher of segvm's format, seeded alike.
+type Hashbrown = hashbrown::HashMap<u64, u64, Seed>;
 
-type SameHasher = BuildHasherDefault<Fold>;
-
-impl Hasher for Fold {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the two halves of the product are what is wanted"
-    )]
-    fn write_u64(&mut self, word: u64) {
-        let product = u128::from(self.state ^ word) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-        self.state = (product >> 64) as u64 ^ product as u64;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.state
-    }
-}
-
-/// What the rows ask of a map.
-trait Map {
+/// What can be inserted into.
+trait Insert {
     fn insert(&mut self, key: u64, value: u64);
+}
+
+/// What can be looked up in.
+trait LookUp {
     fn get(&self, key: u64) -> Option<u64>;
 }
 
-impl Map for hashbrown::HashMap<u64, u64, SameHasher> {
-    fn insert(&mut self, key: u64, value: u64) {
-        let _ = self.insert(key, value);
-    }
-
-    fn get(&self, key: u64) -> Option<u64> {
-        self.get(&key).copied()
-    }
+macro_rules! insert {
+    ($($map:ty),*) => {$(
+        impl Insert for $map {
+            fn insert(&mut self, key: u64, value: u64) {
+                let _ = self.insert(key, value);
+            }
+        }
+    )*};
 }
+insert!(Hashbrown, collections::BTreeMap<u64, u64>, HashMapMut<'_, u64, u64>, BTreeMapMut<'_, u64, u64>);
 
-impl Map for BTreeMap<u64, u64> {
-    fn insert(&mut self, key: u64, value: u64) {
-        let _ = self.insert(key, value);
-    }
-
-    fn get(&self, key: u64) -> Option<u64> {
-        self.get(&key).copied()
-    }
+macro_rules! look_up {
+    ($($map:ty),*) => {$(
+        impl LookUp for $map {
+            fn get(&self, key: u64) -> Option<u64> {
+                self.get(&key).copied()
+            }
+        }
+    )*};
 }
+look_up!(Hashbrown, collections::BTreeMap<u64, u64>, HashMap<u64, u64>, BTreeMap<u64, u64>);
 
 pub(super) fn hashmap_insert(ctx: &Ctx) -> Result<Measured, BenchError> {
-    insert_row(ctx, hashbrown::HashMap::<_, _, SameHasher>::default)
+    let (keys, heap, fresh) = (keys(), heap()?, Cell::new(0));
+    let ours = Side::run(|| {
+        let root: Root<HashMap<u64, u64>> = next_root(&heap, &fresh)?;
+        let mut guard = root.write();
+        let mut map = guard.as_mut();
+        let sample = insert_all(&mut map, &keys);
+        map.clear();
+        map.shrink_to_fit();
+        Ok(sample)
+    });
+    let other = Side::run(|| Ok(insert_all(&mut Hashbrown::with_hasher(Seed(1)), &keys)));
+    Ok(alternate(ctx.times(11), ours, other))
 }
 
 pub(super) fn hashmap_lookup(ctx: &Ctx) -> Result<Measured, BenchError> {
-    lookup_row(ctx, hashbrown::HashMap::<_, _, SameHasher>::default())
+    let (mut keys, heap) = (keys(), heap()?);
+    let root: Root<HashMap<u64, u64>> = heap.root("map").map_err(ours)?;
+    insert_all(&mut root.write().as_mut(), &keys);
+    let mut other = Hashbrown::with_hasher(Seed(1));
+    insert_all(&mut other, &keys);
+    shuffle(&mut keys);
+    let map = root.read();
+    let ours = Side::run(|| Ok(look_up_all(&*map, &keys)));
+    let other = Side::run(|| Ok(look_up_all(&other, &keys)));
+    Ok(alternate(ctx.times(11), ours, other))
 }
 
 pub(super) fn btreemap_insert(ctx: &Ctx) -> Result<Measured, BenchError> {
-    insert_row(ctx, BTreeMap::new)
+    let (keys, heap, fresh) = (keys(), heap()?, Cell::new(0));
+    let ours = Side::run(|| {
+        let root: Root<BTreeMap<u64, u64>> = next_root(&heap, &fresh)?;
+        let mut guard = root.write();
+        let mut map = guard.as_mut();
+        let sample = insert_all(&mut map, &keys);
+        map.clear();
+        Ok(sample)
+    });
+    let other = Side::run(|| Ok(insert_all(&mut collections::BTreeMap::new(), &keys)));
+    Ok(alternate(ctx.times(11), ours, other))
 }
 
 pub(super) fn btreemap_lookup(ctx: &Ctx) -> Result<Measured, BenchError> {
-    lookup_row(ctx, BTreeMap::new())
-}
-
-fn insert_row<M: Map>(ctx: &Ctx, other: impl Fn() -> M) -> Result<Measured, BenchError> {
-    let keys = keys();
-    let other = Side::run(|| Ok(vec![insert_all(&mut other(), &keys)]));
-    Ok(alternate(ctx.times(11), Side::missing(NO_MAPS), other))
-}
-
-fn lookup_row<M: Map>(ctx: &Ctx, mut other: M) -> Result<Measured, BenchError> {
-    let mut keys = keys();
+    let (mut keys, heap) = (keys(), heap()?);
+    let root: Root<BTreeMap<u64, u64>> = heap.root("map").map_err(ours)?;
+    insert_all(&mut root.write().as_mut(), &keys);
+    let mut other = collections::BTreeMap::new();
     insert_all(&mut other, &keys);
     shuffle(&mut keys);
-    let other = Side::run(|| Ok(vec![look_up_all(&other, &keys)]));
-    Ok(alternate(ctx.times(11), Side::missing(NO_MAPS), other))
+    let map = root.read();
+    let ours = Side::run(|| Ok(look_up_all(&*map, &keys)));
+    let other = Side::run(|| Ok(look_up_all(&other, &keys)));
+    Ok(alternate(ctx.times(11), ours, other))
+}
+
+/// A heap over plain memory: what tracking costs is in the rows of `write`.
+fn heap() -> Result<Arc<HeapShared>, BenchError> {
+    let heap = Heap::create(Box::new(MemorySpace::new(1 << 30)), 31).map_err(ours)?;
+    Ok(HeapShared::new(heap, Gate::new(), "bench".to_owned(), "heap".to_owned()))
+}
+
+/// A root that no sample had before: an empty map that grows from nothing.
+fn next_root<T: segvm::persist::Persist>(
+    heap: &Arc<HeapShared>,
+    fresh: &Cell<u32>,
+) -> Result<Root<T>, BenchError> {
+    fresh.set(fresh.get() + 1);
+    heap.root(&format!("map {}", fresh.get())).map_err(ours)
 }
 
 /// Nanoseconds an insertion, growth included.
-fn insert_all(map: &mut impl Map, keys: &[u64]) -> f64 {
+fn insert_all(map: &mut impl Insert, keys: &[u64]) -> Sample {
     let begun = Instant::now();
     for key in keys {
         map.insert(*key, key >> 1);
     }
-    ns_each(begun.elapsed(), keys.len())
+    vec![ns_each(begun.elapsed(), keys.len())]
 }
 
 /// Nanoseconds a look-up.
-fn look_up_all(map: &impl Map, keys: &[u64]) -> f64 {
+fn look_up_all(map: &impl LookUp, keys: &[u64]) -> Sample {
     let begun = Instant::now();
     let mut sum = 0_u64;
     for key in keys {
         sum = sum.wrapping_add(map.get(*key).unwrap_or_default());
     }
     black_box(sum);
-    ns_each(begun.elapsed(), keys.len())
+    vec![ns_each(begun.elapsed(), keys.len())]
 }
 
 /// Distinct (the generator is a bijection of its counter) and in no order.
