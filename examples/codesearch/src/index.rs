@@ -10,23 +10,23 @@ use crate::walk::SourceFile;
 /// The root: everything that the program knows.
 #[derive(Persist)]
 #[repr(C)]
-pub struct Index {
+pub(crate) struct Index {
     /// By path, the number of the newest version of a file.
     numbers: HashMap<Text, u32>,
     /// By number. A version that was replaced stays, marked dead.
-    pub files: Vec<File>,
+    pub(crate) files: Vec<File>,
     /// By word, the numbers of the files that have it, ascending.
-    pub postings: HashMap<Text, Vec<u32>>,
+    pub(crate) postings: HashMap<Text, Vec<u32>>,
     /// How many numbers all postings have together.
-    pub entries: u64,
+    pub(crate) entries: u64,
 }
 
 /// One version of a file.
 #[derive(Persist)]
 #[repr(C)]
-pub struct File {
+pub(crate) struct File {
     /// Where it is.
-    pub path: Text,
+    pub(crate) path: Text,
     size: u64,
     modified: u64,
     dead: u64,
@@ -34,7 +34,7 @@ pub struct File {
 
 impl Index {
     /// Tells whether this version of the file is indexed.
-    pub fn has(&self, file: &SourceFile) -> bool {
+    pub(crate) fn has(&self, file: &SourceFile) -> bool {
         let known = self
             .numbers
             .get(file.path.as_str())
@@ -43,12 +43,12 @@ impl Index {
     }
 
     /// Files that are there now.
-    pub fn live(&self) -> usize {
+    pub(crate) fn live(&self) -> usize {
         self.files.iter().filter(|file| file.dead == 0).count()
     }
 
     /// The live files that have all the terms, by number.
-    pub fn search(&self, terms: &[&str]) -> std::vec::Vec<u32> {
+    pub(crate) fn search(&self, terms: &[&str]) -> std::vec::Vec<u32> {
         let mut lists: std::vec::Vec<&[u32]> = std::vec::Vec::new();
         for term in terms {
             match self.postings.get(term.to_lowercase().as_str()) {
@@ -75,7 +75,7 @@ impl Index {
 
 impl IndexMut<'_> {
     /// Puts a file's words in, replacing an older version of it.
-    pub fn add(&mut self, file: &SourceFile, content: &[u8]) {
+    pub(crate) fn add(&mut self, file: &SourceFile, content: &[u8]) {
         let number = u32::try_from(self.files.len()).expect("fewer than 2^32 versions of files");
         if let Some(&old) = self.numbers.get(file.path.as_str())
             && let Some(old) = self.files.get_mut(old as usize)
@@ -96,7 +96,7 @@ impl IndexMut<'_> {
 }
 
 /// The different words of a file: identifiers of 2 to 64 characters, in lower case.
-pub fn words(content: &[u8]) -> std::collections::HashSet<String> {
+pub(crate) fn words(content: &[u8]) -> std::collections::HashSet<String> {
     content
         .split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
         .filter(|word| (2..=64).contains(&word.len()))

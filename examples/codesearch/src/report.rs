@@ -14,15 +14,15 @@ use segvm::{CheckpointError, Saved, Session};
 use crate::index::Index;
 
 /// How much work a kill can cost.
-pub const INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Milliseconds, for people.
-pub fn ms(time: Duration) -> f64 {
+pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
 /// Tells what the last run left.
-pub fn resumed(session: &Session, took: Duration, files: usize) {
+pub(crate) fn resumed(session: &Session, took: Duration, files: usize) {
     match session.head() {
         Some(commit) => {
             println!(
@@ -36,7 +36,7 @@ pub fn resumed(session: &Session, took: Duration, files: usize) {
 
 /// Progress on the terminal: a line that is written over, or a line for each checkpoint in a log.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     begun: Instant,
     terminal: bool,
     checkpoints: Arc<AtomicU64>,
@@ -46,7 +46,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             begun: Instant::now(),
             terminal: std::io::stdout().is_terminal(),
@@ -57,7 +57,7 @@ impl Progress {
     }
 
     /// Called on the session's thread after each automatic checkpoint.
-    pub fn checkpoint(&self, done: &Result<Saved, CheckpointError>) {
+    pub(crate) fn checkpoint(&self, done: &Result<Saved, CheckpointError>) {
         match done {
             Ok(saved) if saved.changed => {
                 let pause = u64::try_from(saved.pause.as_micros()).unwrap_or(u64::MAX);
@@ -77,7 +77,7 @@ impl Progress {
     }
 
     /// Called for each file.
-    pub fn file(&self, path: &str, seen: u64, bytes: u64) {
+    pub(crate) fn file(&self, path: &str, seen: u64, bytes: u64) {
         let tenths = u64::try_from(self.begun.elapsed().as_millis() / 100).unwrap_or(u64::MAX);
         if !self.terminal || self.shown.swap(tenths, Ordering::Relaxed) == tenths {
             return;
@@ -94,7 +94,7 @@ impl Progress {
 }
 
 /// Tells what an indexing run did.
-pub fn indexed(seen: u64, added: u64, bytes: u64, took: Duration, saved: &Saved) {
+pub(crate) fn indexed(seen: u64, added: u64, bytes: u64, took: Duration, saved: &Saved) {
     if std::io::stdout().is_terminal() {
         print!("\r\x1b[K");
     }
@@ -107,7 +107,7 @@ pub fn indexed(seen: u64, added: u64, bytes: u64, took: Duration, saved: &Saved)
 }
 
 /// Prints the files found, twenty at most.
-pub fn found(index: &Index, found: &[u32], terms: &[&str], resumed: Duration, searched: Duration) {
+pub(crate) fn found(index: &Index, found: &[u32], terms: &[&str], resumed: Duration, searched: Duration) {
     for &number in found.iter().take(20) {
         if let Some(file) = index.files.get(number as usize) {
             println!("{}", file.path.as_str());

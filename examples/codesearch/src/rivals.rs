@@ -13,7 +13,7 @@ use crate::{index::words, report::ms, walk};
 type Plain = HashMap<String, Vec<u32>>;
 
 /// Builds, saves, loads and searches, and tells how long each took.
-pub fn compare(directory: &Path, term: &str) -> io::Result<()> {
+pub(crate) fn compare(directory: &Path, term: &str) -> io::Result<()> {
     let begun = Instant::now();
     let mut plain = Plain::new();
     for (number, file) in walk::source_files(directory)?.iter().enumerate() {

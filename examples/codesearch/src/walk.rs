@@ -11,15 +11,15 @@ const ENDINGS: [&str; 14] = [
 
 /// A file to index.
 #[derive(Clone, Debug)]
-pub struct SourceFile {
-    pub path: String,
-    pub size: u64,
+pub(crate) struct SourceFile {
+    pub(crate) path: String,
+    pub(crate) size: u64,
     /// Nanoseconds since 1970.
-    pub modified: u64,
+    pub(crate) modified: u64,
 }
 
 /// All source files below `directory`, sorted by path. Links are not followed.
-pub fn source_files(directory: &Path) -> io::Result<Vec<SourceFile>> {
+pub(crate) fn source_files(directory: &Path) -> io::Result<Vec<SourceFile>> {
     let mut files = Vec::new();
     let mut open = vec![directory.canonicalize()?];
     while let Some(directory) = open.pop() {
