@@ -88,7 +88,7 @@ fn flip(bytes: &[u8], bit: usize) -> Vec<u8> {
     bytes
 }
 
-/// The directory and length of the batch at `at`, as FORMAT-pack.md says.
+/// The directory and length of the batch at `at`, as docs/format.md says.
 fn batch(bytes: &[u8], at: usize) -> (usize, usize, usize) {
     let number = |field: usize| {
         let bytes = bytes[at + field..at + field + 8].try_into().unwrap();

@@ -1,5 +1,5 @@
 //! The format of packs and extent maps, as files that are kept: read by this crate, and by a reader that was written
-//! from FORMAT-pack.md alone and shares no code with it.
+//! from docs/format.md alone and shares no code with it.
 //!
 //! `SEGVM_BLESS=1 cargo test --test pack_golden` writes the files of a new version. Those of a released version never
 //! change again.
@@ -105,7 +105,7 @@ fn version_1_is_written_and_read_as_ever() {
     assert_eq!(layout.get(BlockIndex(0)), layout.get(BlockIndex(8)));
 }
 
-/// What FORMAT-pack.md says, and nothing else.
+/// What docs/format.md says, and nothing else.
 mod reader {
     use super::BTreeMap;
 

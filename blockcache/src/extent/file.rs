@@ -1,4 +1,4 @@
-//! A layout as bytes. FORMAT-pack.md has the offsets.
+//! A layout as bytes. docs/format.md has the offsets.
 
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,

@@ -111,7 +111,7 @@ impl Commit {
     /// The commit's bytes: the same for equal commits, on every machine.
     ///
     /// - **Errors**: [`InvalidCommit`] where a limit or an order that a field states is broken.
-    /// - **Source**: home/FORMAT.md.
+    /// - **Source**: docs/format.md 8.
     pub fn encode(&self) -> Result<Vec<u8>, InvalidCommit> {
         encode::commit(self)
     }

@@ -102,7 +102,7 @@ impl WriterLease {
     /// - **Durable**: on `Ok`, yes. On `Err` the newest is the one before; after a power cut it may be this one, whole.
     /// - **Blocks**: on the disk.
     /// - **Errors**: after [`PublishError::Write`] the lease goes on; after [`PublishError::Sync`] it publishes no more.
-    /// - **Source**: home/FORMAT.md.
+    /// - **Source**: docs/format.md 7.6.
     pub fn publish(&mut self, commit: &Commit, mark: &[u8]) -> Result<CommitId, PublishError> {
         let image = || self.place.image.clone();
         if process::id() != self.pid {
