@@ -7,26 +7,21 @@
 //! Blocks are filled in and hashed by the caller right in the buffer that goes to the disk; nodes and the directory
 //! wait in memory until the batch ends.
 
-use std::{io, path::PathBuf, sync::Arc};
+mod batch;
+mod file;
 
-use parking_lot::RwLock;
-use zerocopy::IntoBytes;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    buffer::{BUFFER, Buffer},
+    buffer::Buffer,
     error::PackError,
-    format::{
-        Batch, ENTRY, Entry, FIRST_BATCH, Kind, MAX_NODE, PAGE, PAGE_LEN, block_align, len64,
-        pack_header,
-    },
-    io::{Failure, Lane, Output, Readable},
+    format::{Entry, FIRST_BATCH, Kind, MAX_NODE, PAGE, PAGE_LEN, block_align},
+    io::{Failure, Lane},
     mark::PackMark,
     open::OpenPack,
     seal::seal,
-    table::Table,
 };
 use crate::{
-    disk::Open,
     id::{BlockId, NodeId, PackId},
     store::Store,
     tree::{NodeSink, NodeWriteError},
@@ -304,239 +299,6 @@ impl PackWriter {
         Ok(Some(open.id))
     }
 
-    /// The thread's failure is returned once as it was, by the call that comes next; then the writer is dead.
-    fn alive(&mut self) -> Result<(), PackError> {
-        let Some(open) = &self.open else {
-            return Ok(());
-        };
-        match open.output.failure() {
-            None => Ok(()),
-            Some(failure) if self.failure_told => Err(PackError::Dead {
-                path: open.output.path.clone(),
-                source: failure.source(),
-            }),
-            Some(failure) => {
-                self.failure_told = true;
-                Err(failure.error(&open.output.path))
-            }
-        }
-    }
-
-    /// Ends the writer's life with the failure's own error.
-    fn guard<T>(&mut self, result: Result<T, Failure>) -> Result<T, PackError> {
-        result.map_err(|failure| {
-            let Some(open) = &self.open else {
-                return failure.error(self.store.packs_dir());
-            };
-            self.failure_told = true;
-            open.output.fail(failure.clone());
-            failure.error(&open.output.path)
-        })
-    }
-
-    /// Sets the header page of a new batch aside, at the front of the buffer.
-    fn begin_batch(&mut self, wanted: usize) {
-        if self.pending.is_some() {
-            return;
-        }
-        let first = self.open.is_none();
-        let mut buffer = match self.buffer.take() {
-            Some(buffer) => buffer,
-            None => Buffer::new(BUFFER.max(wanted + (128 << 10))),
-        };
-        buffer.reset(if first { 0 } else { self.end });
-        // A pack begins with its header and the page where the seal will be; the header is filled in when the
-        // file has its name.
-        buffer.push_zeros(if first { 3 * PAGE } else { PAGE });
-        self.buffer = Some(buffer);
-        self.pending = Some(Pending {
-            offset: self.end,
-            nodes: Vec::new(),
-            node_ids: Vec::new(),
-            used: false,
-        });
-    }
-
-    /// Makes the file where it does not exist yet.
-    fn ensure_file(&mut self) -> Result<Arc<OpenPack>, PackError> {
-        if let Some(open) = &self.open {
-            return Ok(open.clone());
-        }
-        let (id, path, file) = loop {
-            let id = self.options.id.unwrap_or_else(random_id);
-            let path = self.store.pack_path(id);
-            match self.store.disk().open(&path, Open::CreateNew) {
-                Ok(file) => break (id, path, file),
-                Err(taken)
-                    if taken.kind() == io::ErrorKind::AlreadyExists
-                        && self.options.id.is_none() => {}
-                Err(source) => {
-                    return Err(Failure::new("creating", 0, 0, &source).error(&path));
-                }
-            }
-        };
-        if self.options.page_cache == PageCache::Bypass {
-            file.prefer_direct();
-        }
-        if let Some(header) = self
-            .buffer
-            .as_mut()
-            .and_then(|buffer| buffer.get_mut(0, PAGE))
-        {
-            header.copy_from_slice(&pack_header(id));
-        }
-        let open = Arc::new(OpenPack {
-            id,
-            output: Arc::new(Output::new(path, file)),
-            table: RwLock::new(Table::default()),
-        });
-        self.store.opened(open.clone());
-        self.open = Some(open.clone());
-        Ok(open)
-    }
-
-    /// Gives the buffer to the thread; answers the file offset after it.
-    fn hand_on(&mut self) -> Result<u64, PackError> {
-        let open = self.ensure_file()?;
-        let Some(buffer) = self.buffer.take() else {
-            return Ok(self.end);
-        };
-        let end = buffer.end();
-        if buffer.is_empty() {
-            return Ok(end);
-        }
-        self.bytes_written += end - buffer.offset();
-        let lane = match self.lane.take() {
-            Some(lane) => lane,
-            None => self.guard(Lane::start(open.output.clone()).map_err(|source| {
-                Failure::new("starting a thread to write", buffer.offset(), 0, &source)
-            }))?,
-        };
-        let submitted = lane.submit(&open.output, buffer);
-        self.lane = Some(lane);
-        self.guard(submitted)?;
-        Ok(end)
-    }
-
-    /// A buffer for at least `wanted` bytes.
-    fn spare(&self, wanted: usize) -> Buffer {
-        self.lane
-            .as_ref()
-            .and_then(Lane::spare)
-            .filter(|buffer| buffer.capacity() >= wanted)
-            .unwrap_or_else(|| Buffer::new(wanted.max(BUFFER)))
-    }
-
-    /// Appends bytes of any length.
-    fn push(&mut self, mut bytes: &[u8]) -> Result<(), PackError> {
-        while !bytes.is_empty() {
-            let taken = self.buffer.as_mut().map_or(0, |buffer| buffer.push(bytes));
-            bytes = bytes.split_at(taken).1;
-            if !bytes.is_empty() {
-                let at = self.hand_on()?;
-                let mut buffer = self.spare(PAGE);
-                buffer.reset(at);
-                self.buffer = Some(buffer);
-            }
-        }
-        Ok(())
-    }
-
-    fn next_byte(&self) -> u64 {
-        self.buffer.as_ref().map_or(self.end, Buffer::end)
-    }
-
-    /// Appends nodes and directory and writes all that is buffered. Answers whether that included the header.
-    fn finish_batch(
-        &mut self,
-        open: &OpenPack,
-        pending: Pending,
-    ) -> Result<(Batch, bool), PackError> {
-        let nodes_at = self.next_byte();
-        let mut offset = nodes_at;
-        {
-            let mut table = open.table.write();
-            for &(id, len) in &pending.node_ids {
-                table.push(Entry::node(id, len, offset));
-                offset += u64::from(len);
-            }
-        }
-        self.push(&pending.nodes)?;
-        let pad = offset.next_multiple_of(16) - offset;
-        self.push([0; 16].split_at(usize::try_from(pad).unwrap_or(0)).0)?;
-
-        let (mut entries, mut crc) = (0, 0);
-        loop {
-            // Copied out in pieces, so that the lock is not held while a full buffer waits for the disk.
-            let mut piece = [0_u8; 64 * ENTRY];
-            let n = {
-                let table = open.table.read();
-                let next = table.pending().get(entries..).unwrap_or_default();
-                let next = next.get(..64).unwrap_or(next).as_bytes();
-                piece.split_at_mut(next.len()).0.copy_from_slice(next);
-                next.len()
-            };
-            if n == 0 {
-                break;
-            }
-            let piece = piece.split_at(n).0;
-            crc = crc32c::crc32c_append(crc, piece);
-            entries += n / ENTRY;
-            self.push(piece)?;
-        }
-
-        let batch = Batch {
-            pack: open.id,
-            sequence: self.batches,
-            offset: pending.offset,
-            nodes: nodes_at,
-            nodes_len: len64(pending.nodes.len()),
-            entries: len64(entries),
-            directory_crc: crc,
-        };
-        let Some(mut buffer) = self.buffer.take() else {
-            return Ok((batch, false));
-        };
-        buffer.push_to_page();
-        let in_buffer = match buffer.get_mut(batch.offset, PAGE) {
-            Some(page) => {
-                page.copy_from_slice(&batch.encode());
-                true
-            }
-            None => false,
-        };
-        // What the thread still has comes first; the rest is written from here: a small batch never wakes it.
-        let written = match open.output.wait_written(buffer.offset()) {
-            Readable::Failed(failure) => Err(failure),
-            Readable::Yes | Readable::NotYet => {
-                open.output.append(buffer.offset(), buffer.filled())
-            }
-        };
-        self.bytes_written += len64(buffer.filled().len());
-        self.buffer = Some(buffer);
-        self.guard(written)?;
-        Ok((batch, in_buffer))
-    }
-
-    /// Writes a page again that was set aside.
-    fn rewrite(
-        &mut self,
-        output: &Output,
-        offset: u64,
-        page: &[u8; PAGE],
-    ) -> Result<(), PackError> {
-        let mut buffer = match self.buffer.take() {
-            Some(buffer) => buffer,
-            None => Buffer::new(PAGE),
-        };
-        buffer.reset(offset);
-        buffer.push(page);
-        let written = output.file.write_at(offset, buffer.filled());
-        self.buffer = Some(buffer);
-        self.bytes_written += PAGE_LEN;
-        self.guard(written.map_err(|source| Failure::new("write", offset, PAGE_LEN, &source)))
-    }
-
     /// Where the file is, for messages and tests.
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {
@@ -579,10 +341,4 @@ impl Drop for PackWriter {
             let _best_effort = self.store.disk().remove(&open.output.path);
         }
     }
-}
-
-fn random_id() -> PackId {
-    use std::hash::{BuildHasher, RandomState};
-    // Keyed by the kernel's randomness. A forked child may repeat its parent's: then the file exists already.
-    PackId(RandomState::new().hash_one(std::process::id()))
 }

@@ -1,18 +1,19 @@
-//! The bytes of a pack: pages, batch headers, directory entries. FORMAT-pack.md has the offsets.
+//! The bytes of a pack: pages, batch headers, directory entries. docs/format.md has the offsets.
 //!
 //! A page that stands alone (pack header, seal, batch header) has all it says in its first 512 bytes, which end in
 //! their CRC-32C: disks write a sector whole or not at all, so that such a page is never half there. The rest, and
 //! whatever is not defined, is zero. What is read from disk goes through a `decode` here before anybody uses it.
+
+mod entry;
 
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
     little_endian::{U32, U64},
 };
 
-use crate::{
-    id::{BlockId, NodeId, PackId},
-    unit::{BlockSize, Codec, Place},
-};
+pub(crate) use entry::{ENTRY, Entry, Kind};
+
+use crate::{id::PackId, unit::BlockSize};
 
 /// The unit of everything in a pack that is not a node: 4,096 bytes, whatever the machine's page size.
 pub(crate) const PAGE: usize = 4096;
@@ -64,128 +65,6 @@ pub(crate) fn zeroed(len: usize) -> Option<Vec<u8>> {
     bytes.try_reserve_exact(len).ok()?;
     bytes.resize(len, 0);
     Some(bytes)
-}
-
-/// What an entry names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    /// A block of a segment.
-    Block,
-    /// A node of a tree.
-    Node,
-}
-
-impl Kind {
-    const fn byte(self) -> u8 {
-        match self {
-            Self::Block => 1,
-            Self::Node => 2,
-        }
-    }
-}
-
-/// One line of a directory or an index: which bytes lie where. In memory as on disk.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
-#[repr(C)]
-pub(crate) struct Entry {
-    id: [u8; 32],
-    offset: U64,
-    stored: U32,
-    kind: u8,
-    codec: u8,
-    /// Base-2 logarithm of a block's length; 0 for nodes.
-    log2: u8,
-    /// None is defined: keyed ids and encryption will be.
-    flags: u8,
-}
-
-/// The length of an [`Entry`] on disk.
-pub(crate) const ENTRY: usize = size_of::<Entry>();
-const _: () = assert!(ENTRY == 48);
-
-impl Entry {
-    pub(crate) fn block(id: BlockId, size: BlockSize, offset: u64) -> Self {
-        Self {
-            id: *id.as_bytes(),
-            offset: offset.into(),
-            stored: (1_u32 << size.log2()).into(),
-            kind: Kind::Block.byte(),
-            codec: 0,
-            log2: size.log2(),
-            flags: 0,
-        }
-    }
-
-    pub(crate) fn node(id: NodeId, stored: u32, offset: u64) -> Self {
-        Self {
-            id: *id.as_bytes(),
-            offset: offset.into(),
-            stored: stored.into(),
-            kind: Kind::Node.byte(),
-            codec: 0,
-            log2: 0,
-            flags: 0,
-        }
-    }
-
-    pub(crate) const fn id(&self) -> &[u8; 32] {
-        &self.id
-    }
-
-    pub(crate) fn is(&self, kind: Kind, id: &[u8; 32]) -> bool {
-        self.kind == kind.byte() && self.id == *id
-    }
-
-    pub(crate) fn order(&self) -> (&[u8; 32], u8, u64) {
-        (&self.id, self.kind, self.offset.get())
-    }
-
-    pub(crate) fn offset(&self) -> u64 {
-        self.offset.get()
-    }
-
-    pub(crate) fn end(&self) -> u64 {
-        self.offset
-            .get()
-            .saturating_add(u64::from(self.stored.get()))
-    }
-
-    pub(crate) fn place(&self, pack: PackId) -> Place {
-        Place {
-            pack,
-            offset: self.offset.get(),
-            stored: self.stored.get(),
-            codec: Codec::Raw,
-        }
-    }
-
-    /// Checks everything that can be checked of an entry on its own.
-    pub(crate) fn check(&self) -> Result<Kind, Flaw> {
-        if self.codec != 0 || self.flags != 0 {
-            return Err("an entry has a codec or flags that this version does not know");
-        }
-        let stored = self.stored.get();
-        if self.offset.get() < FIRST_BATCH + PAGE_LEN || self.end() > MAX_PACK {
-            return Err("an entry points outside the pack");
-        }
-        if self.kind == Kind::Block.byte() {
-            let size = BlockSize::from_log2(u32::from(self.log2))
-                .ok_or("an entry's block size is not one that exists")?;
-            if 1 << size.log2() != stored || !self.offset.get().is_multiple_of(block_align(size)) {
-                return Err("an entry's block has another length or alignment than its size says");
-            }
-            Ok(Kind::Block)
-        } else if self.kind == Kind::Node.byte() {
-            if self.log2 != 0 || stored == 0 || stored > MAX_NODE {
-                return Err("an entry's node is empty or too long");
-            }
-            Ok(Kind::Node)
-        } else {
-            Err("an entry is neither block nor node")
-        }
-    }
 }
 
 fn page_of(fields: &[u8]) -> Page {
@@ -459,115 +338,4 @@ pub(crate) struct Bucket {
 pub(crate) const FANOUT_LEN: usize = 256 * size_of::<Bucket>();
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const PACK: PackId = PackId(5);
-
-    fn batch(nodes: u64, nodes_len: u64, entries: u64) -> Batch {
-        Batch {
-            pack: PACK,
-            sequence: 3,
-            offset: FIRST_BATCH,
-            nodes: FIRST_BATCH + PAGE_LEN * (1 + nodes),
-            nodes_len,
-            entries,
-            directory_crc: 9,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn pages_and_back(nodes in 0_u64..1000, len in 0_u64..100_000, entries in 0_u64..1000, crc: u32) {
-            let batch = batch(nodes, len, entries);
-            prop_assert_eq!(Batch::decode(&batch.encode(), PACK, 3, FIRST_BATCH), Ok(batch));
-            let seal = Seal { pack: PACK, batches_end: batch.end(), batches: 4, entries, fanout_crc: crc };
-            prop_assert_eq!(Seal::decode(&seal.encode(), PACK), Ok(Some(seal)));
-        }
-
-        /// With the checksum made right, so that what follows it is reached.
-        #[test]
-        fn no_page_panics(
-            pokes in prop::collection::vec((0_usize..100, any::<u8>()), 0..12),
-            magic in 0_usize..3,
-            raw in prop::collection::vec(any::<u8>(), PAGE),
-        ) {
-            let start = [pack_header(PACK), batch(1, 100, 7).encode(), Seal {
-                pack: PACK, batches_end: FIRST_BATCH, batches: 0, entries: 1, fanout_crc: 0,
-            }.encode()][magic];
-            let mut page = start;
-            for (at, byte) in pokes {
-                page[at] = byte;
-            }
-            let crc = crc32c::crc32c(&page[..CRC_AT]);
-            page[CRC_AT..SECTOR].copy_from_slice(&crc.to_le_bytes());
-            let raw: Page = raw.try_into().unwrap();
-            for page in [page, raw] {
-                let accepted = check_pack_header(&page, PACK).is_ok();
-                prop_assert_eq!(accepted, page == pack_header(PACK));
-                // What is accepted is what is written: nothing in the page goes unread.
-                if let Ok(batch) = Batch::decode(&page, PACK, 3, FIRST_BATCH) {
-                    prop_assert_eq!(batch.encode(), page);
-                }
-                if let Ok(Some(seal)) = Seal::decode(&page, PACK) {
-                    prop_assert_eq!(seal.encode(), page);
-                }
-            }
-        }
-
-        #[test]
-        fn no_entry_panics_or_leaves_its_batch(bytes: [u8; ENTRY], kind in 0_u8..4, log2 in 0_u8..30, near: u16, batches in 1_u64..200) {
-            let (mut entry, _) = Entry::read_from_prefix(&bytes).unwrap();
-            let batch = batch(batches, 5000, 1);
-            for tame in [false, true] {
-                if tame {
-                    entry.kind = kind;
-                    entry.codec = 0;
-                    entry.flags = 0;
-                    entry.log2 = if kind == 1 { log2 } else { 0 };
-                    entry.offset = (u64::from(near) << 8).into();
-                    entry.stored = if kind == 1 { 1_u32 << log2 } else { u32::from(near) }.into();
-                }
-                if batch.check(&entry).is_ok() {
-                    prop_assert!(entry.offset() >= batch.offset + PAGE_LEN && entry.end() <= batch.end());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_page_that_says_nothing_is_not_a_seal() {
-        assert_eq!(Seal::decode(&[0; PAGE], PACK), Ok(None));
-        assert!(Seal::decode(&pack_header(PACK), PACK).is_err());
-        assert!(check_pack_header(&pack_header(PackId(6)), PACK).is_err());
-        let batch = batch(1, 1, 1).encode();
-        assert!(Batch::decode(&batch, PACK, 4, FIRST_BATCH).is_err());
-        assert!(Batch::decode(&batch, PACK, 3, FIRST_BATCH + PAGE_LEN).is_err());
-    }
-
-    #[test]
-    fn entries_that_cannot_be_are_refused() {
-        let id = BlockId::from_bytes([1; 32]);
-        let good = Entry::block(id, BlockSize::DEFAULT, 1 << 14);
-        assert_eq!(good.check(), Ok(Kind::Block));
-        let with = |change: fn(&mut Entry)| {
-            let mut entry = good;
-            change(&mut entry);
-            entry.check()
-        };
-        assert!(with(|entry| entry.codec = 1).is_err());
-        assert!(with(|entry| entry.flags = 1).is_err());
-        assert!(with(|entry| entry.kind = 0).is_err());
-        assert!(with(|entry| entry.kind = 3).is_err());
-        assert!(with(|entry| entry.log2 = 13).is_err());
-        assert!(with(|entry| entry.log2 = 22).is_err());
-        assert!(with(|entry| entry.stored = 5.into()).is_err());
-        assert!(with(|entry| entry.offset = (5 << 12).into()).is_err());
-        assert!(with(|entry| entry.offset = 4096.into()).is_err());
-        assert!(with(|entry| entry.offset = u64::MAX.into()).is_err());
-        let node = Entry::node(NodeId::from_bytes([1; 32]), MAX_NODE + 1, 1 << 14);
-        assert!(node.check().is_err());
-    }
-}
+mod tests;
