@@ -52,9 +52,10 @@ fn kill(mut child: Child) -> Vec<String> {
 }
 
 /// Runs and kills `times` times; answers the counts found after each.
-fn rounds(mode: &str, times: u64, seed: u64) -> Vec<u64> {
+fn rounds(mode: &str, times: u64, longest: Duration, seed: u64) -> Vec<u64> {
     let store = tempfile::tempdir().unwrap();
     let mut rng = Rng(seed);
+    let micros = u64::try_from(longest.as_micros()).unwrap();
     let mut promised = 0;
     let mut found = Vec::new();
     for round in 0..times {
@@ -63,7 +64,7 @@ fn rounds(mode: &str, times: u64, seed: u64) -> Vec<u64> {
             .spawn()
             .unwrap();
         // Not synchronisation: the instant of the kill is what is random here.
-        let until = Instant::now() + Duration::from_micros(500 + rng.below(40_000));
+        let until = Instant::now() + Duration::from_micros(500 + rng.below(micros));
         while Instant::now() < until {
             std::thread::sleep(Duration::from_micros(100));
         }
@@ -92,7 +93,7 @@ fn rounds(mode: &str, times: u64, seed: u64) -> Vec<u64> {
 
 #[test]
 fn two_hundred_kills_lose_nothing_that_was_durable() {
-    let found = rounds("run", 200, 0x5eed_0001);
+    let found = rounds("run", 200, Duration::from_millis(40), 0x5eed_0001);
     assert!(
         found.last().unwrap() > &100,
         "the victim got nowhere: {found:?}"

@@ -66,6 +66,8 @@ impl Sink<'_> {
         let blocks = blocks_of(segment, pages);
         let mut rest = blocks.as_slice();
         let mut scratch = Vec::new();
+        // A neighbour may have to come from a block that a round has just put.
+        self.writer.flush()?;
         while !rest.is_empty() {
             let wanted = rest.len().min((BATCH_BYTES / size.bytes()).max(1));
             let room = self.writer.room(size, wanted)?;
@@ -161,6 +163,8 @@ impl Sink<'_> {
             return Ok(());
         }
         let name = segment.shared.name.clone();
+        // What is laid out again may have been put a moment ago.
+        self.writer.flush()?;
         let most = usize::try_from(budget / WINDOW)
             .unwrap_or(usize::MAX)
             .min(1024);
