@@ -69,8 +69,8 @@ impl Store {
     }
 
     fn find_open(&self, kind: Kind, id: &[u8; 32]) -> Option<Place> {
-        let open = self.packs.read().open.clone();
-        open.iter().find_map(|pack| pack.find(kind, id))
+        let packs = self.packs.read();
+        packs.open.iter().find_map(|pack| pack.find(kind, id))
     }
 
     /// The sealed packs, listing them the first time.
