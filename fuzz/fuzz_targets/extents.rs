@@ -1,0 +1,4 @@
+//! Extent maps.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| segvm_fuzz::extents(bytes));
