@@ -17,6 +17,9 @@
 //! | `btree`, `btree_map`, `btree_iter` | nodes, balance; the map on them; walking in order |
 
 mod boxed;
+mod btree;
+mod btree_iter;
+mod btree_map;
 mod group;
 mod hash;
 mod hash_map;
@@ -28,6 +31,8 @@ mod vec;
 
 pub use self::{
     boxed::{Box, BoxMut},
+    btree_iter::Range,
+    btree_map::{BTreeMap, BTreeMapMut},
     hash::{FormatHasher, Seed},
     hash_map::{Entry, HashMap, HashMapMut, Iter},
     key::{Key, Lookup},
