@@ -1,6 +1,6 @@
 //! Everything segvm asks of the kernel, behind typed functions that keep errno.
 //!
-//! Linux on 64-bit machines only. `unsafe` lives here; each of its files is argued in UNSAFE.md.
+//! Linux on 64-bit machines only. `unsafe` lives here; each of its files is argued in docs/unsafe.md.
 mod aligned_buf;
 mod file_map;
 mod kernel;
