@@ -102,11 +102,14 @@ fn two_hundred_kills_lose_nothing_that_was_durable() {
 
 #[test]
 fn automatic_checkpoints_survive_kills_whole() {
-    let found = rounds("automatic", 60, 0x5eed_0002);
-    assert!(
-        found.last().unwrap() > &0,
-        "the victim got nowhere: {found:?}"
-    );
+    // On a busy machine the first checkpoint takes its time: more of it until one got through.
+    for longest in [200, 1_000, 5_000] {
+        let found = rounds("automatic", 24, Duration::from_millis(longest), 0x5eed_0002);
+        if found.last().unwrap() > &0 {
+            return;
+        }
+    }
+    panic!("no automatic checkpoint in seconds");
 }
 
 #[test]
