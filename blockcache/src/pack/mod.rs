@@ -2,7 +2,7 @@
 //!
 //! | file | for |
 //! |---|---|
-//! | `format` | pages, headers and entries as bytes; FORMAT-pack.md has the offsets |
+//! | `format` | pages, headers and entries as bytes; docs/format.md has the offsets |
 //! | `writer` | [`PackWriter`]: puts together and writes batches |
 //! | `buffer`, `io` | aligned memory, and the thread that writes it |
 //! | `table`, `open` | what an open pack holds, in memory |
