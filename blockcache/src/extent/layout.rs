@@ -262,7 +262,7 @@ impl Layout {
     #[must_use]
     pub fn windows_worst(&self, window_bytes: u64, n: usize, at_least: u64) -> Vec<Window> {
         let per_window = (window_bytes >> self.size.log2()).max(1);
-        let mut worst = BinaryHeap::with_capacity(n.saturating_add(1).min(1 << 16));
+        let mut worst = BinaryHeap::new();
         let mut current = (0, 0_u64);
         let mut take = |(window, extents): (u64, u64)| {
             if extents >= at_least.max(2) {

@@ -66,8 +66,7 @@ impl Store {
         }
         let walked = walk(file.as_mappable(), pack, mark.len)
             .map_err(|error| StoreError::sealed(error.into(), pack, path.clone()))?;
-        // The index goes to the disk at once instead of with the sync: 3 MiB a GiB of small blocks.
-        file.prefer_direct();
+        // Through the page cache, unlike what a writer does: the resume that comes next looks into the index.
         seal(&*file, pack, mark.len, walked.batches, &walked.entries)
             .map_err(|failure| failure.store_error(path))?;
         self.sealed(pack);

@@ -2,12 +2,11 @@
 
 use std::{io, ops::ControlFlow, path::PathBuf};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, packs::Finder};
 use crate::{
     disk::Open,
     extent::{Layout, file},
     id::{BlockId, TreeId},
-    pack::format::Kind,
     tree::{Tree, TreeError},
     unit::BlockIndex,
 };
@@ -94,10 +93,11 @@ impl Store {
     pub fn rebuild_extents(&self, tree: TreeId) -> Result<Layout, RebuildError> {
         let tree = Tree::open(self, tree)?;
         let mut layout = Layout::new(tree.block_size());
+        let mut finder = Finder::new(self);
         let mut failed = None;
         let end = BlockIndex(tree.block_size().count(tree.len()));
         tree.for_each_block(self, BlockIndex(0)..end, |index, id| {
-            match self.find(Kind::Block, id.as_bytes()) {
+            match finder.block(&id) {
                 Ok(Some(place)) => {
                     layout.set(index, Some(place));
                     return ControlFlow::Continue(());

@@ -236,3 +236,41 @@ impl Store {
         })
     }
 }
+
+/// Looks for many blocks, of which most lie in the pack that the one before lay in.
+pub(super) struct Finder<'a> {
+    store: &'a Store,
+    packs: Arc<Vec<Arc<SealedPack>>>,
+    /// Position in `packs` of the last find.
+    last: usize,
+}
+
+impl<'a> Finder<'a> {
+    pub(super) fn new(store: &'a Store) -> Self {
+        Self {
+            store,
+            packs: store.known(),
+            last: 0,
+        }
+    }
+
+    /// As [`Store::find`].
+    pub(super) fn block(&mut self, id: &BlockId) -> Result<Option<Place>, StoreError> {
+        let find = |pack: &SealedPack| {
+            let found = pack.find(&*self.store.disk, Kind::Block, id.as_bytes());
+            found.ok().flatten()
+        };
+        if let Some(place) = self.packs.get(self.last).and_then(|pack| find(pack)) {
+            return Ok(Some(place));
+        }
+        let packs = self.packs.iter().enumerate().rev();
+        let found = packs
+            .filter_map(|(at, pack)| Some((at, find(pack)?)))
+            .next();
+        if let Some((at, place)) = found {
+            self.last = at;
+            return Ok(Some(place));
+        }
+        self.store.find(Kind::Block, id.as_bytes())
+    }
+}
