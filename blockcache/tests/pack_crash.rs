@@ -47,7 +47,14 @@ fn session(live: &Arc<Store>, promised: &mut Promised) -> Result<(), PackError> 
     Ok(())
 }
 
-/// How many operations a whole session takes.
+/// How many operations the store alone takes.
+fn making() -> u64 {
+    let disk = CrashDisk::new(0);
+    store(&(Arc::new(disk.clone()) as Arc<dyn Disk>));
+    disk.operations()
+}
+
+/// How many operations store and session take.
 fn operations() -> u64 {
     let disk = CrashDisk::new(0);
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
@@ -74,13 +81,8 @@ fn check_after(disk: CrashDisk, promised: &Promised) {
 fn power_cut_in_every_operation() {
     let all = operations();
     assert!(all > 20, "{all} operations");
-    let made = {
-        let disk = CrashDisk::new(0);
-        store(&(Arc::new(disk.clone()) as Arc<dyn Disk>));
-        disk.operations()
-    };
     for seed in 0..3 {
-        for at in made..all {
+        for at in making()..all {
             let disk = CrashDisk::new(seed * 1000 + at);
             let shared: Arc<dyn Disk> = Arc::new(disk.clone());
             let live = store(&shared);
@@ -148,15 +150,11 @@ fn power_cut_in_every_operation_of_an_adoption() {
 fn every_operation_fails_once() {
     const EIO: i32 = 5;
     const ENOSPC: i32 = 28;
-    let all = operations();
     for errno in [EIO, ENOSPC] {
-        for at in 7..all {
+        for at in making()..operations() {
             let disk = CrashDisk::new(at);
             let shared: Arc<dyn Disk> = Arc::new(disk.clone());
             let live = store(&shared);
-            if at < disk.operations() {
-                continue;
-            }
             disk.fail_operation(at, errno);
             let mut promised = Promised::default();
             let Err(error) = session(&live, &mut promised) else {
@@ -179,6 +177,25 @@ fn every_operation_fails_once() {
             }
             promised.durable.check(&live);
             again.durable.check(&store(&shared));
+        }
+    }
+}
+
+/// A sync that failed may have lost the seal although the process goes on seeing it: an adoption writes it again.
+#[test]
+fn a_seal_whose_sync_failed_is_made_again() {
+    for seed in 0..40 {
+        let disk = CrashDisk::new(seed);
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let live = store(&shared);
+        disk.fail_operation(operations() - 1, 5);
+        let mut promised = Promised::default();
+        session(&live, &mut promised).unwrap_err();
+        live.adopt(promised.mark.unwrap()).unwrap();
+        // From now on nobody needs the mark.
+        promised.sealed = true;
+        for _ in 0..4 {
+            check_after(disk.crash(), &promised);
         }
     }
 }

@@ -24,6 +24,8 @@ impl Store {
     pub fn adopt(&self, mark: PackMark) -> Result<(), StoreError> {
         let (pack, path) = (mark.pack, self.pack_path(mark.pack));
         match self.sealed_pack(pack) {
+            // Sealing it failed in this process: the same bytes are written and synced once more.
+            Ok(_) if self.is_doubtful(pack) => {}
             Ok(sealed) if sealed.batches_end() >= mark.len => {
                 self.abandoned(pack);
                 return Ok(());
@@ -67,8 +69,10 @@ impl Store {
         let walked = walk(file.as_mappable(), pack, mark.len)
             .map_err(|error| StoreError::sealed(error.into(), pack, path.clone()))?;
         // Through the page cache, unlike what a writer does: the resume that comes next looks into the index.
-        seal(&*file, pack, mark.len, walked.batches, &walked.entries)
-            .map_err(|failure| failure.store_error(path))?;
+        seal(&*file, pack, mark.len, walked.batches, &walked.entries).map_err(|failure| {
+            self.seal_failed(pack);
+            failure.store_error(path)
+        })?;
         self.sealed(pack);
         Ok(())
     }

@@ -24,6 +24,8 @@ pub(super) struct Packs {
     open: Vec<Arc<OpenPack>>,
     /// Packs that were sealed when they were looked at; the newest last, as far as that is known.
     sealed: Arc<Vec<Arc<SealedPack>>>,
+    /// Packs whose seal was written but not synced, as far as anybody knows: an adoption writes it again.
+    doubtful: Vec<PackId>,
     /// Whether `sealed` was filled from the directory.
     listed: bool,
     /// The sealed packs that were used last, open; the newest at the back, at most [`FILES`].
@@ -202,8 +204,18 @@ impl Store {
         self.packs.write().open.push(pack);
     }
 
-    /// A writer of this process sealed its pack.
+    /// Sealing a pack failed: its seal may be seen and yet be lost in a power cut.
+    pub(crate) fn seal_failed(&self, id: PackId) {
+        self.packs.write().doubtful.push(id);
+    }
+
+    pub(super) fn is_doubtful(&self, id: PackId) -> bool {
+        self.packs.read().doubtful.contains(&id)
+    }
+
+    /// A pack was sealed by this process, durably.
     pub(crate) fn sealed(&self, id: PackId) {
+        self.packs.write().doubtful.retain(|pack| *pack != id);
         // Opened before it leaves the other list, so that its blocks are found all the time. A failure here is found
         // again, and named, by the read that needs the pack.
         let _found_again = self.sealed_pack(id);

@@ -293,7 +293,11 @@ impl PackWriter {
         let entries = table.durable().to_vec();
         drop(table);
         let file = &*open.output.file;
-        let sealed = self.guard(seal(file, open.id, mark.len, self.batches, &entries))?;
+        let sealed = seal(file, open.id, mark.len, self.batches, &entries);
+        if sealed.is_err() {
+            self.store.seal_failed(open.id);
+        }
+        let sealed = self.guard(sealed)?;
         self.bytes_written += sealed.file_len() - mark.len + PAGE_LEN;
         self.store.sealed(open.id);
         Ok(Some(open.id))
