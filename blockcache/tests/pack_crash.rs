@@ -200,6 +200,31 @@ fn a_seal_whose_sync_failed_is_made_again() {
     }
 }
 
+/// Killed between seal and sync, adopted by the next process, which publishes its own mark; then the power goes.
+#[test]
+fn a_seal_that_a_dead_process_did_not_sync_is_settled_before_its_mark_is_forgotten() {
+    for seed in 0..40 {
+        let disk = CrashDisk::new(seed);
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let mut promised = Promised::default();
+        // Nothing is lost here and nobody was told: as good as a kill before the sync.
+        let all = operations();
+        disk.power_off_at(all - 1);
+        session(&store(&shared), &mut promised).unwrap_err();
+        disk.power_off_at(u64::MAX);
+
+        let next = store(&shared);
+        next.adopt(promised.mark.unwrap()).unwrap();
+        let mut writer = next.writer(WriterOptions::default());
+        put(&mut writer, 12, &[Some(500)], &mut Twin::default()).unwrap();
+        writer.sync().unwrap().unwrap();
+        promised.sealed = true;
+        for _ in 0..4 {
+            check_after(disk.crash(), &promised);
+        }
+    }
+}
+
 #[test]
 fn a_full_disk_in_the_middle() {
     for room in (0..2_400_000).step_by(170_000) {

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::store::StoreError;
+
 /// Why blocks or nodes were not stored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -41,6 +43,10 @@ pub enum PackError {
         /// The earlier failure.
         source: io::Error,
     },
+    /// The seal of an adopted pack could not be made durable, so nothing may be recorded that takes its mark's place:
+    /// the store has to be opened again.
+    #[error("the seal of an adopted pack could not be made durable")]
+    Settle(#[source] StoreError),
     /// More blocks were kept than there was room asked for.
     #[error("{kept} blocks were kept, but room was given for {room}")]
     Kept {

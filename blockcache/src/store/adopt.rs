@@ -14,7 +14,8 @@ use crate::{
 };
 
 impl Store {
-    /// Seals the pack of a writer that is dead, up to its mark; one that is sealed already stays as it is.
+    /// Seals the pack of a writer that is dead, up to its mark; one that is sealed already stays as it is, and is
+    /// synced with the next batch that any writer of this store object makes durable.
     ///
     /// The caller knows that the writer is dead: it holds the lease of the image whose record carries the mark.
     ///
@@ -27,6 +28,7 @@ impl Store {
             // Sealing it failed in this process: the same bytes are written and synced once more.
             Ok(_) if self.is_doubtful(pack) => {}
             Ok(sealed) if sealed.batches_end() >= mark.len => {
+                self.found_sealed(pack);
                 self.abandoned(pack);
                 return Ok(());
             }

@@ -1,6 +1,6 @@
 //! Which packs a store has, and which of them holds an id.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc};
 
 use super::{Store, StoreError};
 use crate::{
@@ -26,6 +26,10 @@ pub(super) struct Packs {
     sealed: Arc<Vec<Arc<SealedPack>>>,
     /// Packs whose seal was written but not synced, as far as anybody knows: an adoption writes it again.
     doubtful: Vec<PackId>,
+    /// Packs that were found sealed by an adoption: whoever sealed them may have died before the sync.
+    unsettled: Vec<PackId>,
+    /// One of them, whose sync failed.
+    settle_failed: Option<PackId>,
     /// Whether `sealed` was filled from the directory.
     listed: bool,
     /// The sealed packs that were used last, open; the newest at the back, at most [`FILES`].
@@ -207,6 +211,37 @@ impl Store {
     /// Sealing a pack failed: its seal may be seen and yet be lost in a power cut.
     pub(crate) fn seal_failed(&self, id: PackId) {
         self.packs.write().doubtful.push(id);
+    }
+
+    /// A pack was found sealed whose mark is about to be forgotten.
+    pub(super) fn found_sealed(&self, id: PackId) {
+        self.packs.write().unsettled.push(id);
+    }
+
+    /// Makes the seals durable that adoptions found, before a new mark takes the place of theirs.
+    ///
+    /// Not done by the adoption: it is on the way to a resume, and this waits for the disk.
+    ///
+    /// - **Cost**: nothing but after an adoption; then one sync of a file that is most often clean.
+    pub(crate) fn settle(&self) -> Result<(), StoreError> {
+        let packs = self.packs.read();
+        let (unsettled, failed) = (packs.unsettled.clone(), packs.settle_failed);
+        drop(packs);
+        let error = |id, source| StoreError::io("sync", self.pack_path(id), source);
+        if let Some(id) = failed {
+            // The kernel tells of a lost write once: a second sync that succeeds would prove nothing.
+            return Err(error(id, io::Error::other("an earlier sync failed")));
+        }
+        for id in unsettled {
+            let synced = self.sealed_file(id)?.sync();
+            let mut packs = self.packs.write();
+            packs.unsettled.retain(|pack| *pack != id);
+            if let Err(source) = synced {
+                packs.settle_failed = Some(id);
+                return Err(error(id, source));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn is_doubtful(&self, id: PackId) -> bool {

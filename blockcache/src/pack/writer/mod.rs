@@ -247,7 +247,11 @@ impl PackWriter {
     pub fn sync(&mut self) -> Result<Option<PackMark>, PackError> {
         self.alive()?;
         self.room = None;
-        let Some(pending) = self.pending.take_if(|pending| pending.used) else {
+        if !self.pending.as_ref().is_some_and(|pending| pending.used) {
+            return Ok(self.mark());
+        }
+        self.store.settle().map_err(PackError::Settle)?;
+        let Some(pending) = self.pending.take() else {
             return Ok(self.mark());
         };
         let open = self.ensure_file()?;
