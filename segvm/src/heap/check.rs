@@ -14,7 +14,7 @@ pub struct Usage {
     pub allocated: u64,
     /// Live blocks.
     pub blocks: u64,
-    /// Bytes of free runs, of free objects and of spans' headers.
+    /// Bytes of free runs, and of free objects.
     pub free: u64,
     /// Bytes of the longest free run below the top.
     pub largest_free: u64,
@@ -138,7 +138,7 @@ impl Core {
         }
         let mut listed = 0;
         while free != 0 && listed <= fresh {
-            let offset = free.wrapping_sub(base + word(class.first()));
+            let offset = free.wrapping_sub(base);
             let size = word(class.size());
             if !offset.is_multiple_of(size) || offset / size >= u64::from(fresh) {
                 return sums.find(at, "a free list that leaves its span: written after free?");

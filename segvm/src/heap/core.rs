@@ -148,13 +148,9 @@ impl Core {
         unsafe { place.cast::<Unit>().as_mut() }
     }
 
-    /// The header of the span in unit `at`, which must be before the top.
+    /// The state of the span in unit `at`.
     pub(super) fn span(&mut self, at: u32) -> &mut Span {
-        let place = self.address_of(at);
-        debug_assert!(at < self.header().top);
-        // SAFETY: the unit is usable and 64 KiB long, aligned to a unit; any bytes are a valid Span; only the allocator
-        // uses a span's first 64 bytes, and `self` is borrowed.
-        unsafe { place.cast::<Span>().as_mut() }
+        &mut self.unit(at).span
     }
 
     pub(super) fn address_of(&self, unit: u32) -> NonNull<u8> {

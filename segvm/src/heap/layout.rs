@@ -58,6 +58,9 @@ pub(super) const KIND_FREE: u32 = 3;
 
 /// One unit's entry in the table: the truth for the first unit of a run; of a free run's last unit, `kind` and `len`
 /// too, so that its neighbour behind finds the run's head. Entries in between are stale and never read.
+///
+/// A span's state is here and not in the span: headers at multiples of 64 KiB would share one set of every cache (measured:
+/// 400 ns for a pair of take and give), and a page of entries serves 64 spans when a checkpoint looks for what changed.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Unit {
@@ -67,10 +70,13 @@ pub(super) struct Unit {
     /// Of a free run: its neighbours in the bin; 0 where there is none.
     pub(super) prev: u32,
     pub(super) next: u32,
+    /// Where `kind` is [`KIND_SPAN`].
+    pub(super) span: Span,
 }
 
-/// The first 64 bytes of a span.
+/// The state of a span: one unit of objects of one size.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub(super) struct Span {
     pub(super) class: u32,
     pub(super) used: u32,
@@ -82,10 +88,10 @@ pub(super) struct Span {
     /// Neighbours in the class's list of spans with room.
     pub(super) prev: u32,
     pub(super) next: u32,
-    pub(super) zero: [u64; 4],
+    pub(super) zero: [u64; 2],
 }
 
-const _: () = assert!(mem::size_of::<Span>() == 64 && mem::size_of::<Unit>() == 16);
+const _: () = assert!(mem::size_of::<Unit>() == 64);
 
 /// The bytes that the table takes for `reserved` bytes of segment, in whole units together with the header.
 pub(super) const fn overhead_units(reserved: usize) -> usize {
@@ -141,16 +147,9 @@ impl Class {
         }
     }
 
-    /// Where in a span the first object lies.
-    pub(super) const fn first(self) -> usize {
-        let align = 1 << self.size().trailing_zeros();
-        let header = mem::size_of::<Span>();
-        header.next_multiple_of(align)
-    }
-
     /// How many objects a span holds.
     pub(super) const fn capacity(self) -> usize {
-        (UNIT - self.first()) / self.size()
+        UNIT / self.size()
     }
 }
 
@@ -180,7 +179,7 @@ mod tests {
                 let layout = Layout::from_size_align(size, 1 << align_log2).unwrap();
                 let class = Class::of(layout).unwrap();
                 for at in 0..class.capacity() {
-                    let start = class.first() + at * class.size();
+                    let start = at * class.size();
                     assert_eq!(start % layout.align(), 0, "{layout:?}");
                     assert!(start + class.size() <= UNIT && class.size() >= size);
                 }

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   base                                                                     base + reserved
-//!   | header | unit table (16 bytes for each 64 KiB of the reservation) | unit | unit | ... |
+//!   | header | unit table (64 bytes for each 64 KiB of the reservation) | unit | unit | ... |
 //!
-//!   a unit is the head of a span:  | span header | object | object | ...  up to 64 KiB |   one size class
+//!   a unit is a span:              | object | object | ...  up to 64 KiB |   one size class
 //!   or of a large run:             | one block of whole units                         |
 //!   or of a free run, listed by the power of two below its length
 //! ```

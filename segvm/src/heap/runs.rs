@@ -105,12 +105,7 @@ impl Core {
                 at
             }
         };
-        *self.unit(at) = Unit {
-            kind,
-            len,
-            prev: 0,
-            next: 0,
-        };
+        self.tag(at, kind, len, 0);
         Ok(at)
     }
 
@@ -148,7 +143,7 @@ impl Core {
         if at == self.header().first_unit {
             return None;
         }
-        let Unit { kind, len, .. } = *self.unit(at - 1);
+        let &mut Unit { kind, len, .. } = self.unit(at - 1);
         (kind == KIND_FREE).then(|| at - len)
     }
 
@@ -189,14 +184,13 @@ impl Core {
         if next != 0 {
             self.unit(next).prev = at;
         }
-        let tag = Unit {
-            kind: KIND_FREE,
-            len,
-            prev: 0,
-            next,
-        };
-        *self.unit(at + len - 1) = tag;
-        *self.unit(at) = tag;
+        self.tag(at + len - 1, KIND_FREE, len, next);
+        self.tag(at, KIND_FREE, len, next);
+    }
+
+    fn tag(&mut self, at: u32, kind: u32, len: u32, next: u32) {
+        let unit = self.unit(at);
+        (unit.kind, unit.len, unit.prev, unit.next) = (kind, len, 0, next);
     }
 
     #[expect(

@@ -22,7 +22,7 @@ impl Core {
         span.used += 1;
         let full = span.used == span.capacity;
         let object = if span.free == 0 {
-            let offset = class.first() + span.fresh as usize * class.size();
+            let offset = span.fresh as usize * class.size();
             span.fresh += 1;
             // SAFETY: a span with room and an empty list has a fresh object: `fresh < capacity`, so it ends in the unit.
             unsafe { base.byte_add(offset) }
@@ -80,7 +80,7 @@ impl Core {
             free: 0,
             prev: 0,
             next: 0,
-            zero: [0; 4],
+            zero: [0; 2],
         };
         self.open_span(class, at);
         Ok(at)
@@ -126,8 +126,8 @@ impl Core {
     fn refuse_foreign(&mut self, at: u32, object: NonNull<u8>, class: Class) {
         let offset = object.addr().get() - self.address_of(at).addr().get();
         let span = self.span(at);
-        let fits = span.class as usize == class.index() && offset >= class.first() && span.used > 0;
-        debug_assert!((offset.wrapping_sub(class.first())).is_multiple_of(class.size()));
+        let fits = span.class as usize == class.index() && span.used > 0;
+        debug_assert!(offset.is_multiple_of(class.size()));
         assert!(
             fits,
             "{object:?} is no live block of {} bytes of this heap",
