@@ -112,7 +112,12 @@ pub(super) fn btreemap_lookup(ctx: &Ctx) -> Result<Measured, BenchError> {
 /// A heap over plain memory: what tracking costs is in the rows of `write`.
 fn heap() -> Result<Arc<HeapShared>, BenchError> {
     let heap = Heap::create(Box::new(MemorySpace::new(1 << 30)), 31).map_err(ours)?;
-    Ok(HeapShared::new(heap, Gate::new(), "bench".to_owned(), "heap".to_owned()))
+    Ok(HeapShared::new(
+        heap,
+        Gate::new(),
+        "bench".to_owned(),
+        "heap".to_owned(),
+    ))
 }
 
 /// A root that no sample had before: an empty map that grows from nothing.
