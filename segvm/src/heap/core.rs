@@ -14,11 +14,15 @@ use super::{
 /// unit before `header.top`.
 pub(super) struct Core {
     space: Box<dyn Space>,
+    /// What the space answers, kept because every step asks: base and reservation never change, the length never shrinks.
+    base: NonNull<u8>,
+    reserved: usize,
+    len: usize,
 }
 
 impl Core {
     pub(super) fn create(space: Box<dyn Space>, seed: u64) -> Result<Self, HeapError> {
-        let mut core = Self { space };
+        let mut core = Self::over(space);
         let (base, reserved) = (core.base_address(), core.reserved());
         let units = reserved / UNIT;
         let fits = base.is_multiple_of(UNIT) && reserved.is_multiple_of(UNIT);
@@ -43,14 +47,24 @@ impl Core {
         Ok(core)
     }
 
+    fn over(space: Box<dyn Space>) -> Self {
+        Self {
+            base: space.base(),
+            reserved: space.reserved(),
+            len: space.len(),
+            space,
+        }
+    }
+
     pub(super) fn open(space: Box<dyn Space>) -> Result<Self, HeapError> {
-        let mut core = Self { space };
+        let mut core = Self::over(space);
         core.validate()?;
         Ok(core)
     }
 
     pub(super) fn validate(&mut self) -> Result<(), HeapError> {
-        let (base, reserved, len) = (self.base_address(), self.reserved(), self.space.len());
+        self.len = self.space.len();
+        let (base, reserved, len) = (self.base_address(), self.reserved(), self.len);
         let truncated = |used| HeapError::Truncated { base, used, len };
         if len < TABLE {
             return Err(truncated(word(TABLE)));
@@ -83,21 +97,21 @@ impl Core {
     }
 
     pub(super) fn base(&self) -> NonNull<u8> {
-        self.space.base()
+        self.base
     }
 
     fn base_address(&self) -> usize {
-        self.space.base().as_ptr().expose_provenance()
+        self.base.as_ptr().expose_provenance()
     }
 
     pub(super) fn reserved(&self) -> usize {
-        self.space.reserved()
+        self.reserved
     }
 
     #[cold]
     pub(super) fn out_of_memory(&mut self, wanted: usize) -> HeapError {
         let reserved = self.reserved();
-        let used = if self.space.len() < TABLE {
+        let used = if self.len < TABLE {
             0
         } else {
             self.header().top as usize * UNIT
@@ -111,7 +125,7 @@ impl Core {
 
     /// Makes the units before `units` usable.
     pub(super) fn grow_to(&mut self, units: usize) -> Result<(), HeapError> {
-        let (len, reserved) = (self.space.len(), self.reserved());
+        let (len, reserved) = (self.len, self.reserved());
         let needed = units.saturating_mul(UNIT);
         if needed <= len {
             return Ok(());
@@ -126,7 +140,9 @@ impl Core {
             .min(reserved);
         self.space
             .grow(to)
-            .map_err(|source| HeapError::Grow { to, source })
+            .map_err(|source| HeapError::Grow { to, source })?;
+        self.len = to;
+        Ok(())
     }
 
     pub(super) fn header(&mut self) -> &mut Header {
@@ -155,7 +171,7 @@ impl Core {
 
     pub(super) fn address_of(&self, unit: u32) -> NonNull<u8> {
         let offset = unit as usize * UNIT;
-        assert!(offset < self.space.len(), "unit {unit} is outside the heap");
+        assert!(offset < self.len, "unit {unit} is outside the heap");
         // SAFETY: within the usable length, as just checked.
         unsafe { self.base().byte_add(offset) }
     }
@@ -163,17 +179,14 @@ impl Core {
     /// The unit that `place` lies in.
     pub(super) fn unit_of(&self, place: NonNull<u8>) -> u32 {
         let offset = place.addr().get().wrapping_sub(self.base_address());
-        assert!(offset < self.space.len(), "{place:?} is not in this heap");
+        assert!(offset < self.len, "{place:?} is not in this heap");
         index(offset / UNIT)
     }
 
     /// The place with this address.
     pub(super) fn place(&self, address: u64) -> NonNull<u8> {
         let offset = usize_of(address).wrapping_sub(self.base_address());
-        assert!(
-            offset < self.space.len(),
-            "{address:#x} is not in this heap"
-        );
+        assert!(offset < self.len, "{address:#x} is not in this heap");
         // SAFETY: within the usable length, as just checked.
         unsafe { self.base().byte_add(offset) }
     }
