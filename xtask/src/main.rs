@@ -3,6 +3,7 @@
 //! Needs nothing but cargo and std, so that a fresh machine builds it in a second.
 
 mod bench;
+mod demo;
 mod fuzz;
 mod step;
 mod test;
@@ -12,6 +13,9 @@ use std::process::ExitCode;
 const HELP: &str = "\
 The project's own commands, run as `cargo xtask COMMAND`:
 
+  demo [--input DIR]       indexes source code, is killed, resumes, searches, and says how long each took;
+                           DIR instead of the sources that cargo fetched. A second run goes on
+      --clean              removes what earlier runs left in target/demo
   test [--all]             everything a change must pass: format, clippy, tests, doc tests, rustdoc,
                            dependency policy, saved fuzz inputs. --all adds the long soaks
   lint                     the parts of `test` that run no test: format, clippy, rustdoc, policy
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
             print!("{HELP}");
             Ok(())
         }
+        "demo" => demo::demo(rest),
         "test" => test::test(rest),
         "lint" => test::lint(rest),
         "bench" => bench::bench(rest),

@@ -12,9 +12,10 @@ mod report;
 mod rivals;
 mod walk;
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{io, path::Path, process::ExitCode, time::Instant};
 
 use index::Index;
+use report::{Voice, say};
 use segvm::{Automatic, Error, Session};
 
 const USAGE: &str = "\
@@ -30,7 +31,10 @@ Indexes source trees in an image that survives kill -9, and searches it.
   codesearch compare DIR TERM
                              the same search by rebuilding the index, and by loading a saved one
 
-The image is called `codesearch` (--image NAME for another) in $SEGVM_HOME, else ~/.local/share/segvm.
+  --image NAME               another image than `codesearch`
+  --events                   a word and name=value pairs a line instead of sentences, for scripts
+
+Images are in $SEGVM_HOME, else ~/.local/share/segvm.
 ";
 
 fn main() -> ExitCode {
@@ -42,22 +46,28 @@ fn main() -> ExitCode {
         }
         _ => "codesearch".to_owned(),
     };
+    let voice = match arguments.iter().position(|argument| argument == "--events") {
+        Some(at) => {
+            arguments.remove(at);
+            Voice::Events
+        }
+        None => Voice::People,
+    };
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
-        ["index", directory] => index_tree(&image, directory.into()),
+        ["index", directory] => index_tree(voice, &image, directory.as_ref()),
         ["search", "--at", reference, terms @ ..] if !terms.is_empty() => {
-            search(&image, Some(reference), terms)
+            search(voice, &image, Some(reference), terms)
         }
-        ["search", terms @ ..] if !terms.is_empty() => search(&image, None, terms),
+        ["search", terms @ ..] if !terms.is_empty() => search(voice, &image, None, terms),
         ["log"] => log(&image),
-        ["branch", name] => branch(&image, name),
+        ["branch", name] => branch(voice, &image, name),
         ["stats"] => stats(&image),
         ["compare", directory, term] => {
-            rivals::compare(directory.as_ref(), term).map_err(Error::from)
+            rivals::compare(voice, directory.as_ref(), term).map_err(Error::from)
         }
         ["help" | "--help" | "-h"] => {
-            print!("{USAGE}");
-            return ExitCode::SUCCESS;
+            say(format_args!("{}", USAGE.trim_end())).map_err(Error::from)
         }
         _ => {
             eprint!("{USAGE}");
@@ -66,6 +76,8 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough: `codesearch log | head`.
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("codesearch: {error}");
             ExitCode::FAILURE
@@ -73,43 +85,53 @@ fn main() -> ExitCode {
     }
 }
 
-fn index_tree(image: &str, directory: PathBuf) -> Result<(), Error> {
+fn index_tree(voice: Voice, image: &str, directory: &Path) -> Result<(), Error> {
     let begun = Instant::now();
     let session = Session::open(image)?;
     let index = session.root::<Index>("index")?;
     let before = index.read().files.len();
-    report::resumed(&session, begun.elapsed(), before);
-    let progress = report::Progress::new();
+    report::resumed(voice, &session, begun.elapsed(), before)?;
+    let progress = report::Progress::new(voice);
     let told = progress.clone();
     session.automatic(
         Automatic::every(report::INTERVAL)
             .or_after_bytes(64 << 20)
             .on_done(move |done| told.checkpoint(done)),
     )?;
+    let files = walk::source_files(directory)?;
+    progress.begin(files.len(), files.iter().map(|file| file.size).sum());
     let mut seen = 0_u64;
     let mut added = 0_u64;
     let mut bytes = 0_u64;
-    for file in walk::source_files(&directory)? {
+    for file in files {
         seen += 1;
         if index.read().has(&file) {
             continue;
         }
+        progress.file(&file.path, file.size, added, bytes);
         let Ok(content) = std::fs::read(&file.path) else {
             continue;
         };
         // One guard a file: a checkpoint has all of it or nothing.
         index.write().as_mut().add(&file, &content);
+        progress.file_done();
         added += 1;
         bytes += content.len() as u64;
-        progress.file(&file.path, seen, bytes);
     }
+    progress.end();
     drop(index);
     let saved = session.suspend()?;
-    report::indexed(seen, added, bytes, begun.elapsed(), &saved);
-    Ok(())
+    let took = begun.elapsed();
+    let done = report::Done {
+        seen,
+        added,
+        bytes,
+        took,
+    };
+    Ok(report::indexed(voice, done, &saved)?)
 }
 
-fn search(image: &str, at: Option<&str>, terms: &[&str]) -> Result<(), Error> {
+fn search(voice: Voice, image: &str, at: Option<&str>, terms: &[&str]) -> Result<(), Error> {
     let begun = Instant::now();
     let session = Session::open(image)?;
     if let Some(reference) = at {
@@ -120,41 +142,53 @@ fn search(image: &str, at: Option<&str>, terms: &[&str]) -> Result<(), Error> {
     let searching = Instant::now();
     let guard = index.read();
     let found = guard.search(terms);
-    report::found(&guard, &found, terms, resumed, searching.elapsed());
-    Ok(())
+    let times = [resumed, searching.elapsed()];
+    Ok(report::found(
+        voice,
+        &guard,
+        &found,
+        terms,
+        times,
+        session.log()?.len(),
+    )?)
 }
 
 fn log(image: &str) -> Result<(), Error> {
     let session = Session::open(image)?;
     for record in session.log()? {
-        println!(
+        say(format_args!(
             "{:>6}  {:.12}  generation {}",
             record.seq, record.commit_id, record.commit.generation
-        );
+        ))?;
     }
     Ok(())
 }
 
-fn branch(image: &str, name: &str) -> Result<(), Error> {
+fn branch(voice: Voice, image: &str, name: &str) -> Result<(), Error> {
     let session = Session::open(image)?;
     let begun = Instant::now();
     let commit = session.branch(name)?;
-    println!(
-        "image `{name}` begins at commit {commit:.12}, made in {:.1} ms",
-        report::ms(begun.elapsed())
-    );
-    Ok(())
+    let took = begun.elapsed();
+    Ok(match voice {
+        Voice::Events => say(format_args!(
+            "branched commit={commit:.12} us={}",
+            took.as_micros()
+        )),
+        Voice::People => say(format_args!(
+            "image `{name}` begins at commit {commit:.12}, made in {:.1} ms",
+            report::ms(took)
+        )),
+    }?)
 }
 
 fn stats(image: &str) -> Result<(), Error> {
     let session = Session::open(image)?;
     let index = session.root::<Index>("index")?;
     let guard = index.read();
-    println!(
+    Ok(say(format_args!(
         "{} files, {} different words, {} postings",
         guard.live(),
         guard.postings.len(),
         guard.entries
-    );
-    Ok(())
+    ))?)
 }

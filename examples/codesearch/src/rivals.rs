@@ -8,12 +8,16 @@ use std::{
     time::Instant,
 };
 
-use crate::{index::words, report::ms, walk};
+use crate::{
+    index::words,
+    report::{Voice, ms, say},
+    walk,
+};
 
 type Plain = HashMap<String, Vec<u32>>;
 
 /// Builds, saves, loads and searches, and tells how long each took.
-pub(crate) fn compare(directory: &Path, term: &str) -> io::Result<()> {
+pub(crate) fn compare(voice: Voice, directory: &Path, term: &str) -> io::Result<()> {
     let begun = Instant::now();
     let mut plain = Plain::new();
     for (number, file) in walk::source_files(directory)?.iter().enumerate() {
@@ -26,22 +30,29 @@ pub(crate) fn compare(directory: &Path, term: &str) -> io::Result<()> {
         }
     }
     let hits = plain.get(&term.to_lowercase()).map_or(0, Vec::len);
-    println!(
-        "rebuilt and searched in {:.0} ms ({hits} files)",
-        ms(begun.elapsed())
-    );
+    let took = begun.elapsed();
+    match voice {
+        Voice::Events => say(format_args!("rebuilt files={hits} us={}", took.as_micros())),
+        Voice::People => say(format_args!(
+            "rebuilt and searched in {:.0} ms ({hits} files)",
+            ms(took)
+        )),
+    }?;
     let path = std::env::temp_dir().join(format!("codesearch-{}.index", std::process::id()));
     save(&plain, &path)?;
     drop(plain);
     let begun = Instant::now();
-    let loaded = load(&path);
+    let loaded = load(&path).map(|plain| plain.get(&term.to_lowercase()).map_or(0, Vec::len));
+    let took = begun.elapsed();
     fs::remove_file(&path)?;
-    let hits = loaded?.get(&term.to_lowercase()).map_or(0, Vec::len);
-    println!(
-        "loaded from a saved file and searched in {:.0} ms ({hits} files)",
-        ms(begun.elapsed())
-    );
-    Ok(())
+    let hits = loaded?;
+    match voice {
+        Voice::Events => say(format_args!("loaded files={hits} us={}", took.as_micros())),
+        Voice::People => say(format_args!(
+            "loaded from a saved file and searched in {:.0} ms ({hits} files)",
+            ms(took)
+        )),
+    }
 }
 
 fn save(plain: &Plain, path: &Path) -> io::Result<()> {
