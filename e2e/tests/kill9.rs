@@ -1,5 +1,14 @@
 //! `kill -9` at random instants: every later open gives a promised checkpoint or a newer complete one, byte for byte.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs,
+    reason = "a test stops where it is surprised"
+)]
+
 use std::{
     io::{BufRead, BufReader},
     path::Path,

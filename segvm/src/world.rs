@@ -31,7 +31,8 @@ impl World {
         if let Some(world) = REAL.get() {
             return Ok(world.clone());
         }
-        let made = Self::with(Arc::new(RealKernel::new()?), Arc::new(RealDisk));
+        let mut made = Self::with(Arc::new(RealKernel::new()?), Arc::new(RealDisk));
+        made.ranges = Arc::new(Ranges::real());
         Ok(REAL.get_or_init(|| made).clone())
     }
 

@@ -1,5 +1,14 @@
 //! Sessions against a model in plain memory: random writes, checkpoints, crashes, suspends, restores, on the real kernel.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs,
+    reason = "a test stops where it is surprised"
+)]
+
 use std::path::Path;
 
 use segvm::{CheckpointError, OpenError, Rounds, Segment, SegmentOptions, Session, SessionOptions};
@@ -258,6 +267,48 @@ fn a_handle_tells_when_a_background_checkpoint_is_durable() {
     let saved = session.start_checkpoint().unwrap().wait().unwrap();
     assert!(saved.changed);
     assert_eq!(session.head(), Some(saved.commit));
+}
+
+#[test]
+fn another_program_is_refused_unless_it_insists() {
+    let store = tempfile::tempdir().unwrap();
+    let session = open(store.path());
+    session
+        .segment("memory", 1 << 20)
+        .unwrap()
+        .write(0, b"mine")
+        .unwrap();
+    session.suspend().unwrap();
+    // The same test under another name is another program.
+    let me = std::env::current_exe().unwrap();
+    let other = store.path().join("other-program");
+    std::fs::copy(me, &other).unwrap();
+    for (insist, want) in [("no", "written by program"), ("yes", "opened")] {
+        let out = std::process::Command::new(&other)
+            .args(["--exact", "helper_opens_what_another_made", "--nocapture"])
+            .env("SEGVM_TEST_STORE", store.path())
+            .env("SEGVM_TEST_INSIST", insist)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(said.contains(want), "{insist}: {said}");
+    }
+}
+
+/// The other program of the test above; on its own it has nothing to open.
+#[test]
+fn helper_opens_what_another_made() {
+    let Some(store) = std::env::var_os("SEGVM_TEST_STORE") else {
+        return;
+    };
+    let mut options = SessionOptions::new().store(store);
+    if std::env::var_os("SEGVM_TEST_INSIST").is_some_and(|insist| insist == "yes") {
+        options = options.any_program();
+    }
+    match options.open("image") {
+        Ok(_session) => println!("opened"),
+        Err(error) => println!("{error}"),
+    }
 }
 
 #[test]

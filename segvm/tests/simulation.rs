@@ -1,5 +1,14 @@
 //! Whole sessions on a model kernel and a crashing disk: the power fails at every operation, every call fails once.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs,
+    reason = "a test stops where it is surprised"
+)]
+
 use std::{path::Path, sync::Arc};
 
 use segvm::{Rounds, Segment, SegmentOptions, Session, SessionOptions, World};

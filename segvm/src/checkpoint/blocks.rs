@@ -72,7 +72,9 @@ impl Sink<'_> {
             let wanted = rest.len().min((BATCH_BYTES / size.bytes()).max(1));
             let room = self.writer.room(size, wanted)?;
             let (batch, later) = rest.split_at(wanted.min(room.len() / size.bytes()).max(1));
-            let room = &mut room[..batch.len() * size.bytes()];
+            let Some(room) = room.get_mut(..batch.len() * size.bytes()) else {
+                break;
+            };
             let ranges: Vec<PageRange> = batch
                 .iter()
                 .map(|&index| segment.shared.block(index))
@@ -224,7 +226,7 @@ fn fill_staged(
         let mut staged: Vec<PageRange> = Vec::new();
         for (piece, content) in staging.pieces(block) {
             let at = piece.start() - block.start();
-            bytes[at..at + piece.len()].copy_from_slice(content);
+            put(bytes, at, content);
             push_run(&mut staged, piece);
         }
         for piece in subtract(&[block], &staged) {
@@ -257,7 +259,7 @@ fn fill_staged(
             (blocks.peek_mut(), scratch.get(at..at + piece.len()))
         {
             let into = piece.start() - block.start();
-            bytes[into..into + piece.len()].copy_from_slice(content);
+            put(bytes, into, content);
         }
         at += piece.len();
     }
@@ -273,7 +275,9 @@ fn fill_staged(
         read_stored(store, segment, block, &mut stored)?;
         for page in pages {
             let at = page.start() - block.start();
-            bytes[at..at + page.len()].copy_from_slice(&stored[at..at + page.len()]);
+            if let Some(content) = stored.get(at..at + page.len()) {
+                put(bytes, at, content);
+            }
         }
     }
     Ok(())
@@ -316,12 +320,21 @@ fn share_long_runs(batch: &[BlockIndex], shared: &mut [Option<Place>], block_byt
     starts.push(shared.len());
     for run in starts.windows(2) {
         let &[from, to] = run else { continue };
-        if ((to - from) as u64) * block_bytes < SHARE_BYTES.max(block_bytes) {
-            if let Some(run) = shared.get_mut(from..to) {
-                run.fill(None);
-            }
+        if ((to - from) as u64) * block_bytes < SHARE_BYTES.max(block_bytes)
+            && let Some(run) = shared.get_mut(from..to)
+        {
+            run.fill(None);
         }
     }
+}
+
+/// Copies a piece to its place in its block. Pieces are cut to their block, so one that does not fit is a mistake here.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a wrong piece must stop the checkpoint, not be left out"
+)]
+fn put(block: &mut [u8], at: usize, piece: &[u8]) {
+    block[at..at + piece.len()].copy_from_slice(piece);
 }
 
 /// Tells whether a block is all zero. Most are not, and say so in their first words.

@@ -25,10 +25,10 @@ pub(crate) fn merge(a: &[PageRange], b: &[PageRange]) -> Vec<PageRange> {
     let mut out: Vec<PageRange> = Vec::with_capacity(all.len());
     for run in all {
         let seen = out.last().map_or(0, |last| last.end());
-        if let Some(new) = between(run.start().max(seen), run.end()) {
-            if !new.is_empty() {
-                push_run(&mut out, new);
-            }
+        if let Some(new) = between(run.start().max(seen), run.end())
+            && !new.is_empty()
+        {
+            push_run(&mut out, new);
         }
     }
     out
@@ -74,10 +74,10 @@ pub(crate) fn subtract(a: &[PageRange], b: &[PageRange]) -> Vec<PageRange> {
             }
             b.next();
         }
-        if at < run.end() {
-            if let Some(piece) = between(at, run.end()) {
-                push_run(&mut out, piece);
-            }
+        if at < run.end()
+            && let Some(piece) = between(at, run.end())
+        {
+            push_run(&mut out, piece);
         }
     }
     out

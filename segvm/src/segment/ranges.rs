@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use parking_lot::Mutex;
-use segvm_os::{Kernel, KernelError, PageRange};
+use segvm_os::{FaultKind, FaultWatch, Kernel, KernelError, PageRange, watch_faults};
 
 const GIB: usize = 1 << 30;
 /// Bases are chosen from 16 TiB (above what programs and their libraries use when loaded low) ...
@@ -30,6 +30,8 @@ struct Claim {
     len: usize,
     owner: Owner,
     live: bool,
+    /// What is said when a page of the range faults; `None` where there was no room for it, or in a simulation.
+    fault: Option<FaultWatch>,
 }
 
 /// Why a range could not be claimed.
@@ -79,6 +81,18 @@ pub enum ClaimError {
 pub(crate) struct Ranges {
     /// By address. Innermost lock: held only for the look-up and one mmap.
     claims: Mutex<BTreeMap<usize, Claim>>,
+    /// Whether the addresses are this process's own, so that a fault there is a signal.
+    real: bool,
+}
+
+impl Ranges {
+    /// The claims on this process's own addresses.
+    pub(crate) fn real() -> Self {
+        Self {
+            real: true,
+            ..Self::default()
+        }
+    }
 }
 
 impl Ranges {
@@ -106,12 +120,14 @@ impl Ranges {
         } else {
             kernel.reserve(range)?;
         }
+        let fault = self.watch(range, FaultKind::Unreadable, owner);
         claims.insert(
             range.start(),
             Claim {
                 len: range.len(),
                 owner: owner.clone(),
                 live: true,
+                fault,
             },
         );
         Ok(())
@@ -148,7 +164,34 @@ impl Ranges {
     pub(crate) fn retire(&self, range: PageRange) {
         if let Some(claim) = self.claims.lock().get_mut(&range.start()) {
             claim.live = false;
+            // The old text goes first: both would be printed for the same addresses.
+            claim.fault = None;
+            claim.fault = self.watch(range, FaultKind::Forbidden, &claim.owner);
         }
+    }
+
+    /// Has a fault in the range explained before the process dies of it. There is room for some hundred ranges; a fault
+    /// in one that found none is the bare signal, which is no less safe.
+    fn watch(&self, range: PageRange, kind: FaultKind, owner: &Owner) -> Option<FaultWatch> {
+        if !self.real {
+            return None;
+        }
+        let Owner {
+            store,
+            image,
+            segment,
+        } = owner;
+        let text = match kind {
+            FaultKind::Unreadable => format!(
+                "segvm: a page of segment `{segment}` of image `{image}` could not be read from the packs in {}: \
+                 the disk failed, or a pack was cut; `open` with an older checkpoint, or restore the store from a copy",
+                store.join("packs").display()
+            ),
+            _ => format!(
+                "segvm: memory of segment `{segment}` of image `{image}` was used after its session had ended"
+            ),
+        };
+        watch_faults(range, kind, &text).ok()
     }
 }
 

@@ -75,6 +75,19 @@ pub enum OpenError {
         /// What is here.
         here: String,
     },
+    /// Another program made the image.
+    #[error(
+        "image `{image}` was last written by program `{made}`, this is `{here}`: if they agree about its content, open it \
+         with SessionOptions::any_program"
+    )]
+    OtherProgram {
+        /// The image.
+        image: String,
+        /// The program that made its newest checkpoint.
+        made: String,
+        /// This program.
+        here: String,
+    },
     /// The commit's record of a segment contradicts itself.
     #[error(
         "the record of segment `{segment}` contradicts itself: restore an older commit (`image@-1`)"

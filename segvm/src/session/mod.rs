@@ -51,6 +51,13 @@ use crate::{
     world::World,
 };
 
+/// What a session is opened with, defaults filled in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    pub(crate) gate_timeout: Duration,
+    pub(crate) any_program: bool,
+}
+
 /// The segment that roots live in unless the program says otherwise.
 const HEAP: &str = "heap";
 
@@ -84,7 +91,7 @@ impl Session {
         world: World,
         directory: PathBuf,
         image: &str,
-        gate_timeout: Duration,
+        opening: Opening,
     ) -> Result<Self, OpenError> {
         let image: ImageName = image.parse()?;
         let store = Store::open(Arc::clone(&world.disk), directory.clone())?;
@@ -94,6 +101,13 @@ impl Session {
         let head = lease.head().cloned();
         if let Some(head) = &head {
             check_machine(&world, &image, head)?;
+            if !opening.any_program && head.commit.program != holder.program {
+                return Err(OpenError::OtherProgram {
+                    image: image.to_string(),
+                    made: head.commit.program.clone(),
+                    here: holder.program,
+                });
+            }
             // The lease is ours, so whoever appended to these packs is gone.
             for &mark in Marks::decode(&head.mark)?.list() {
                 store.adopt(mark)?;
@@ -104,7 +118,7 @@ impl Session {
             home,
             image,
             gate: Gate::new(),
-            gate_timeout,
+            gate_timeout: opening.gate_timeout,
             holder,
             owner: std::process::id(),
             state: Mutex::new(None),

@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
-use super::{Session, error::OpenError};
+use super::{Opening, Session, error::OpenError};
 use crate::world::World;
 
 /// Options for opening an image; [`Session::open`] is the one with defaults.
@@ -17,6 +17,7 @@ pub struct SessionOptions {
     store: Option<PathBuf>,
     gate_timeout: Option<Duration>,
     world: Option<World>,
+    any_program: bool,
 }
 
 impl SessionOptions {
@@ -41,6 +42,13 @@ impl SessionOptions {
         self
     }
 
+    /// Opens the image although another program made its newest checkpoint. Without this it is refused.
+    #[must_use]
+    pub fn any_program(mut self) -> Self {
+        self.any_program = true;
+        self
+    }
+
     /// Runs the session on other memory and files: for simulations.
     #[must_use]
     pub fn world(mut self, world: World) -> Self {
@@ -61,12 +69,11 @@ impl SessionOptions {
             Some(store) => store.clone(),
             None => default_store().ok_or(OpenError::NoStore)?,
         };
-        Session::open_in(
-            world,
-            store,
-            image,
-            self.gate_timeout.unwrap_or(Duration::from_secs(10)),
-        )
+        let opening = Opening {
+            gate_timeout: self.gate_timeout.unwrap_or(Duration::from_secs(10)),
+            any_program: self.any_program,
+        };
+        Session::open_in(world, store, image, opening)
     }
 }
 
