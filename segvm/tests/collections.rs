@@ -1,5 +1,7 @@
 //! The collections against std's, operation for operation; and nothing is left in the heap when they are cleared.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
+
 use std::{collections::HashMap as StdMap, fmt::Write as _, sync::Arc};
 
 use proptest::prelude::*;
@@ -245,7 +247,7 @@ fn write_and_truncate_keep_text_utf_8() {
     let root: Root<Text> = root(&shared);
     let mut guard = root.write();
     let mut text = guard.as_mut();
-    write!(text, "{}-{}", "grün", 7).unwrap();
+    write!(text, "grün-{}", 7).unwrap();
     assert_eq!(&*text, &"grün-7");
     text.truncate(4);
     assert_eq!(&*text, &"grü");

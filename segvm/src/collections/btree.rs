@@ -533,7 +533,7 @@ pub(super) mod tests {
     }
 
     impl<K, V> Node<K, V> {
-        fn check<'t>(self, keys: &mut std::vec::Vec<&'t K>) {
+        fn check(self, keys: &mut std::vec::Vec<&K>) {
             for at in 0..self.len() {
                 if !self.is_leaf() {
                     assert!((LEAST..=MOST).contains(&self.child(at).len()));

@@ -45,14 +45,14 @@ impl Block {
         // SAFETY: a live block of this length, known to this test only.
         let bytes = unsafe { slice::from_raw_parts_mut(self.place.as_ptr(), self.layout.size()) };
         for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = ((self.paint + at) % 251) as u8;
+            *byte = u8::try_from((self.paint + at) % 251).unwrap();
         }
     }
 
     fn is_painted(&self, len: usize) -> bool {
         // SAFETY: as above.
         let bytes = unsafe { slice::from_raw_parts(self.place.as_ptr(), len) };
-        let mut expected = (self.paint..).map(|n| (n % 251) as u8);
+        let mut expected = (self.paint..).map(|n| u8::try_from(n % 251).unwrap());
         bytes.iter().all(|&byte| Some(byte) == expected.next())
     }
 }
@@ -178,8 +178,9 @@ fn what_is_no_heap_is_refused() {
     drop(Heap::create(Box::new(Shared(Arc::clone(&space))), SEED).unwrap());
     open().unwrap();
     // SAFETY: within the header, which nobody looks at meanwhile.
-    let version = unsafe { space.base().byte_add(8).cast::<u32>().as_mut() };
-    *version = 99;
+    let version = unsafe { space.base().byte_add(8) };
+    // SAFETY: as above, and aligned.
+    unsafe { version.cast::<u32>().write(99) };
     assert!(matches!(open(), Err(HeapError::Version { found: 99, .. })));
 }
 
@@ -229,10 +230,8 @@ fn roots_are_found_by_name_and_survive_reopening() {
         let root = heap.root_or_new(&name(n), layout(24), [0; 32]).unwrap();
         assert_eq!((root.schema, root.layout), ([n; 32], layout(24)));
         // SAFETY: written above.
-        assert_eq!(
-            unsafe { root.place.cast::<[u64; 3]>().read() },
-            [u64::from(n), 0, 0]
-        );
+        let value = unsafe { root.place.cast::<[u64; 3]>().read() };
+        assert_eq!(value, [u64::from(n), 0, 0]);
     }
     assert_eq!(heap.root_names().len(), 40);
     heap.check().unwrap();

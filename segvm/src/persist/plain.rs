@@ -11,7 +11,7 @@ macro_rules! plain {
             type Mut<'a> = &'a mut Self;
             const OWNS: bool = false;
 
-            unsafe fn project<'a>(mut place: NonNull<Self>, _heap: &'a Heap) -> &'a mut Self {
+            unsafe fn project(mut place: NonNull<Self>, _heap: &Heap) -> &mut Self {
                 // SAFETY: a valid value that nothing else reaches during 'a: the caller's promise.
                 unsafe { place.as_mut() }
             }
@@ -42,7 +42,7 @@ unsafe impl<T: Plain, const N: usize> Persist for [T; N] {
     type Mut<'a> = &'a mut Self;
     const OWNS: bool = false;
 
-    unsafe fn project<'a>(mut place: NonNull<Self>, _heap: &'a Heap) -> &'a mut Self {
+    unsafe fn project(mut place: NonNull<Self>, _heap: &Heap) -> &mut Self {
         // SAFETY: a valid value that nothing else reaches during 'a: the caller's promise.
         unsafe { place.as_mut() }
     }

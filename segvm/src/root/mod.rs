@@ -44,7 +44,6 @@ impl<T: Persist> Root<T> {
     ///
     /// - **Blocks**: while another thread writes this root, and while a suspend or restore is under way.
     /// - **Panics**: with [`GuardError`]'s text where [`Root::try_read`] fails.
-    #[must_use]
     pub fn read(&self) -> ReadGuard<'_, T> {
         self.try_read().unwrap_or_else(|error| panic!("{error}"))
     }
@@ -53,7 +52,6 @@ impl<T: Persist> Root<T> {
     ///
     /// - **Blocks**: while another thread reads or writes this root, and while a checkpoint copies its residue.
     /// - **Panics**: with [`GuardError`]'s text where [`Root::try_write`] fails.
-    #[must_use]
     pub fn write(&self) -> WriteGuard<'_, T> {
         self.try_write().unwrap_or_else(|error| panic!("{error}"))
     }
