@@ -273,18 +273,21 @@ fn resumed(run: &Indexing, lost: Option<String>) -> String {
     let Some(event) = &run.resumed else {
         return "the program did not say".to_owned();
     };
-    let took = run
-        .suspended
-        .as_ref()
-        .map_or(Duration::ZERO, |event| event.time("us"));
-    format!(
-        "{} MiB in {} with {}\n{MORE}went on to the end: {} files more in {}",
+    let mut text = format!(
+        "{} MiB in {} with {}",
         event.number("bytes") >> 20,
         ms(event.time("us")),
         lost.as_deref().unwrap_or("nothing lost"),
-        run.files,
-        seconds(took),
-    )
+    );
+    if run.files > 0 {
+        let took = run.suspended.as_ref().map(|event| event.time("us"));
+        text += &format!(
+            "\n{MORE}went on to the end: {} files more in {}",
+            run.files,
+            seconds(took.unwrap_or_default())
+        );
+    }
+    text
 }
 
 /// Line 4.
