@@ -217,6 +217,8 @@ fn pause(core: &Core, state: &mut State, saved: &mut Saved) -> Result<Staging, C
     let gate: &Gate = &core.gate;
     let closed = gate.close(Closing::Writers, core.gate_timeout)?;
     let begun = Instant::now();
+    // What was made during the rounds may be referred to by what is captured now.
+    state.segments.append(&mut core.arrivals.lock());
     collect(state, Phase::Pause);
     let mut copied = Ok(());
     for segment in &state.segments {
@@ -231,6 +233,7 @@ fn pause(core: &Core, state: &mut State, saved: &mut Saved) -> Result<Staging, C
     drop(closed);
     saved.bytes_paused = pending_bytes(state) as u64;
     copied?;
+    staging.sort();
     Ok(staging)
 }
 

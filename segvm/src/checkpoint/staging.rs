@@ -12,7 +12,7 @@ const KEPT: usize = 12 << 20;
 pub(crate) struct Staging {
     /// Never shrinks below what was once touched, so that it does not fault again.
     bytes: Vec<u8>,
-    /// Ascending runs, each with the offset of its first byte in `bytes`.
+    /// Runs, each with the offset of its first byte in `bytes`; ascending once sorted.
     runs: Vec<(PageRange, usize)>,
     used: usize,
 }
@@ -28,7 +28,7 @@ impl Staging {
         }
     }
 
-    /// Copies `runs` (ascending, merged) while nobody writes; called once for each segment.
+    /// Copies `runs` (ascending, merged) while nobody writes; called once for each segment, then [`sort`](Self::sort).
     ///
     /// # Safety
     /// Every page is readable, and no thread writes to it during the call.
@@ -54,6 +54,11 @@ impl Staging {
         }
         self.used = end;
         Ok(())
+    }
+
+    /// Gets ready for [`pieces`](Self::pieces): segments were taken in the order of their names, not of their addresses.
+    pub(crate) fn sort(&mut self) {
+        self.runs.sort_by_key(|(run, _)| run.start());
     }
 
     /// The staged pages of `range`, in order, as (address range, bytes).
