@@ -68,6 +68,7 @@ fn attack(mode: Rounds) {
         assert_eq!(newest(&content(&segment)), n, "life {life}");
         let asked = AtomicU64::new(0);
         let ready = AtomicU64::new(0);
+        let finished = AtomicU64::new(0);
         let done = AtomicBool::new(false);
         n = thread::scope(|scope| {
             let writer = scope.spawn(|| {
@@ -93,6 +94,10 @@ fn attack(mode: Rounds) {
                         n += 1;
                         write_epoch(&session, &segment, n, more == 1);
                     }
+                    // Not with the next pass in hand: a round that took longer would wait for it, and it for the round.
+                    while finished.load(Ordering::Acquire) < turn {
+                        thread::yield_now();
+                    }
                 }
                 n
             });
@@ -103,6 +108,7 @@ fn attack(mode: Rounds) {
                 asked.store(turn, Ordering::Release);
                 let saved = session.checkpoint_with(mode).unwrap();
                 assert!(saved.changed);
+                finished.store(turn, Ordering::Release);
             }
             done.store(true, Ordering::Release);
             writer.join().unwrap()

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use segvm::{Rounds, Segment, Session, gate::GateError};
+use segvm::{Rounds, Segment, SegmentOptions, Session, gate::GateError};
 
 use super::harness::{
     BLOCK, PAGE, content, each_commit, get_in, memory, mix, open, put, put_in, same, word,
@@ -246,4 +246,65 @@ fn a_segment_made_during_a_checkpoint_is_part_of_it_if_what_refers_to_it_is() {
             .map(|half| word(&half, 0).load(Ordering::Relaxed) == n);
         assert!(halves[0] == halves[1], "change {n}: {halves:?}");
     }
+}
+
+/// Two segments, the one that was made later lying below: a change has half of itself in each.
+#[test]
+fn changes_that_span_segments_are_whole_wherever_the_segments_lie() {
+    const HALF: usize = 4 << 20;
+    let store = tempfile::tempdir().unwrap();
+    let bases = [("a", 0x2c00_0000_0000_usize), ("b", 0x2b00_0000_0000)];
+    let segments = |session: &Session| {
+        bases.map(|(name, base)| {
+            let options = SegmentOptions::new().base(base).reserve(HALF);
+            session.segment_with(name, HALF, &options).unwrap()
+        })
+    };
+    let place = |n: u64| 8 + mix(n) as usize % (HALF / 8 - 1) * 8;
+    let session = open(store.path());
+    let [high, low] = segments(&session);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let Ok(_pass) = session.enter() else { return };
+                let n = word(&high, 0).load(Ordering::Relaxed) + 1;
+                for half in [&high, &low] {
+                    put(half, place(n), n);
+                    put(half, 0, n);
+                }
+            }
+        });
+        let _end = Stop(&stop);
+        let began = Instant::now();
+        for n in 0.. {
+            session.checkpoint_with(Rounds::Off).unwrap();
+            if n >= 5 && began.elapsed() > 2 * RUN {
+                break;
+            }
+        }
+    });
+    drop(session);
+    let session = open(store.path());
+    let [high, low] = segments(&session);
+    let (mut bytes, mut done) = (vec![0; HALF], 0);
+    each_commit(&session, &high, |commit, found| {
+        let to = get_in(found, 0);
+        for n in done + 1..=to {
+            put_in(&mut bytes, place(n), n);
+        }
+        put_in(&mut bytes, 0, to);
+        done = to;
+        same(
+            found,
+            &bytes,
+            &format!("commit {commit:.12}, the upper half"),
+        );
+        same(
+            &content(&low),
+            &bytes,
+            &format!("commit {commit:.12}, the lower half"),
+        );
+    });
+    assert!(done > 1000, "the writer hardly ran");
 }
