@@ -184,7 +184,7 @@ enum Command {
 /// The session's thread, made when it is first needed. Ends when the sender is dropped.
 pub(super) struct Background {
     commands: Sender<Command>,
-    thread: Option<thread::JoinHandle<()>>,
+    thread: Option<thread::JoinHandle<Option<Automatic>>>,
 }
 
 impl Background {
@@ -214,7 +214,7 @@ impl Background {
                         last = Instant::now();
                     }
                     Ok(Command::Automatic(new)) => when = Some(new),
-                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Disconnected) => return when,
                     Err(RecvTimeoutError::Timeout) => {
                         let Some(when) = &when else { continue };
                         let by_time = when.interval.is_some_and(|every| last.elapsed() >= every);
@@ -254,15 +254,13 @@ impl Background {
         let _gone = self.commands.send(Command::Automatic(when));
     }
 
-    /// Lets the work in hand end, then joins the thread.
-    pub(super) fn stop(self) {
+    /// Lets the work in hand end, then joins the thread; answers when it would have checkpointed by itself.
+    pub(super) fn stop(self) -> Option<Automatic> {
         drop(self.commands);
-        if let Some(thread) = self.thread
+        self.thread
             // A callback may drop the session on this very thread; it then ends by itself.
-            && thread.thread().id() != thread::current().id()
-        {
-            let _panicked = thread.join();
-        }
+            .filter(|thread| thread.thread().id() != thread::current().id())
+            .and_then(|thread| thread.join().unwrap_or_default())
     }
 }
 

@@ -401,18 +401,29 @@ impl Session {
     /// - **Durable**: on `Ok`, yes. On `Err` the session goes on as before: the error holds it.
     /// - **Errors**: [`GateError::HeldHere`] if this thread holds a guard of one of its roots.
     pub fn suspend(self) -> Result<Saved, SuspendError> {
+        // Told before anything is waited for: the session's thread may be waiting for a guard of this one.
+        let free = self.core.check_process().and_then(|()| {
+            let here = self.core.gate.check_here(Closing::Everybody);
+            here.map_err(CheckpointError::from)
+        });
+        if let Err(reason) = free {
+            let session = Box::new(self);
+            return Err(SuspendError { session, reason });
+        }
+        let automatic = self.stop_background();
         match self.try_suspend() {
             Ok(saved) => Ok(saved),
-            Err(reason) => Err(SuspendError {
-                session: Box::new(self),
-                reason,
-            }),
+            Err(reason) => {
+                if let Some(when) = automatic {
+                    self.background().automatic(when);
+                }
+                let session = Box::new(self);
+                Err(SuspendError { session, reason })
+            }
         }
     }
 
     fn try_suspend(&self) -> Result<Saved, CheckpointError> {
-        self.core.check_process()?;
-        self.stop_background();
         let mut slot = self.core.state.lock();
         let state = slot.as_mut().ok_or(CheckpointError::Closed)?;
         let closed = self
@@ -546,10 +557,10 @@ impl Session {
         Ok(state.lease.log().collect::<Result<_, _>>()?)
     }
 
-    fn stop_background(&self) {
-        if let Some(background) = self.background.lock().take() {
-            background.stop();
-        }
+    /// Ends the session's thread; answers when it would have checkpointed by itself.
+    fn stop_background(&self) -> Option<Automatic> {
+        let background = self.background.lock().take();
+        background.and_then(Background::stop)
     }
 }
 
@@ -559,7 +570,7 @@ impl Drop for Session {
             // A forked child: its copy of everything is not the session's.
             return;
         }
-        self.stop_background();
+        let _over = self.stop_background();
         self.core.gate.shut();
         if let Some(state) = self.core.state.lock().take() {
             self.core.close(state);
