@@ -85,7 +85,7 @@ fn tell(program: &Program, input: &str) -> Result<(), Failure> {
          export SEGVM_HOME={} PATH=$PATH:{}\n  \
          codesearch search atomic ordering\n  \
          codesearch log | head\n  \
-         codesearch --image {branch} search --at -1 {TERM}\n\n\
+         codesearch --image {branch} search {TERM}\n\n\
          The data lies in {} ({} MiB); `cargo xtask demo --clean` removes it.",
         program.store.display(),
         program.binary.parent().unwrap_or(Path::new(".")).display(),
@@ -151,24 +151,31 @@ impl Indexing {
             }
     }
 
+    /// For a line that is written over.
     fn progress(&self) -> String {
+        let checkpoint = self.checkpoint.as_ref().map_or_else(String::new, |event| {
+            format!(
+                "checkpoint {}, paused {}; ",
+                event.number("number"),
+                ms(event.time("pause_us")),
+            )
+        });
+        let done = self.had() + self.files;
+        format!("{checkpoint}{done} of {} files", self.found)
+    }
+
+    /// For the line that stays.
+    fn summary(&self, took: Duration) -> String {
         let mut pauses = self.pauses.clone();
         pauses.sort_unstable();
         let middle = pauses.get(pauses.len() / 2).copied().unwrap_or_default();
         let worst = pauses.last().copied().unwrap_or_default();
-        let checkpoint = self.checkpoint.as_ref().map_or_else(String::new, |event| {
-            format!(
-                "checkpoint {}, paused {} (median {}, worst {}); ",
-                event.number("number"),
-                ms(event.time("pause_us")),
-                ms(middle),
-                ms(worst),
-            )
-        });
         format!(
-            "{checkpoint}{} of {} files",
-            self.had() + self.files,
-            self.found,
+            "{} in {} (pauses: median {}, worst {})",
+            self.progress(),
+            seconds(took),
+            ms(middle),
+            ms(worst)
         )
     }
 }
@@ -197,7 +204,7 @@ fn indexing(program: &Program, input: &str) -> Result<Indexing, Failure> {
         );
         row(1, "indexing", &text);
     } else {
-        let text = format!("{} in {}", run.progress(), seconds(begun.elapsed()));
+        let text = run.summary(begun.elapsed());
         row(1, "indexing", &text);
     }
     Ok(run)
