@@ -25,7 +25,8 @@ mod session;
 mod world;
 
 pub use checkpoint::{CheckpointError, Rounds, Saved};
-pub use persist::Persist;
+pub use collections::{BTreeMap, Box, HashMap, Text, Vec};
+pub use persist::{Maybe, Persist};
 pub use root::{ReadGuard, Root, WriteGuard};
 pub use segment::{ClaimError, Owner, Segment, SegmentOptions};
 pub use segvm_blockcache::{BlockSize, CommitId};

@@ -150,24 +150,25 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// Writes whole windows again where they lie in the most pieces, at most `budget` bytes: the bound on fragmentation.
+    /// Writes whole windows again where they lie in the most pieces, and takes what was written off the `budget`: the bound
+    /// on fragmentation.
     pub(crate) fn lay_out_again(
         &mut self,
         segment: &mut State,
-        mut budget: u64,
+        budget: &mut u64,
     ) -> Result<(), CheckpointError> {
         const WINDOW: u64 = crate::dirty::WINDOW as u64;
         // Nobody minds a few hundred maps: below that there is nothing to win.
         const FEW: usize = 512;
         const PIECES: u64 = 9;
         let size = segment.shared.block_size;
-        if size.bytes() as u64 >= WINDOW || segment.layout.len() < FEW || budget < WINDOW {
+        if size.bytes() as u64 >= WINDOW || segment.layout.len() < FEW || *budget < WINDOW {
             return Ok(());
         }
         let name = segment.shared.name.clone();
         // What is laid out again may have been put a moment ago.
         self.writer.flush()?;
-        let most = usize::try_from(budget / WINDOW)
+        let most = usize::try_from(*budget / WINDOW)
             .unwrap_or(usize::MAX)
             .min(1024);
         for window in segment.layout.windows_worst(WINDOW, most, PIECES) {
@@ -192,17 +193,15 @@ impl Sink<'_> {
                 let places = self.writer.keep(&ids)?;
                 for ((index, id, _), place) in batch.iter().zip(&places) {
                     if let Some(place) = place {
-                        segment
-                            .set_block(self.store, *index, Some((*id, *place)))
-                            .of(&name)?;
+                        segment.move_block(*index, *id, *place);
                     }
                 }
                 let bytes = (batch.len() * size.bytes()) as u64;
                 self.saved.bytes_relaid += bytes;
-                budget = budget.saturating_sub(bytes);
+                *budget = budget.saturating_sub(bytes);
                 rest = later;
             }
-            if budget < WINDOW {
+            if *budget < WINDOW {
                 break;
             }
         }

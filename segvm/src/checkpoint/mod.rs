@@ -7,6 +7,8 @@
 //!   ----------------------------------------------------------------
 //!   hash and store the residue; nodes bottom-up    the program runs
 //!   sync the pack; append the record; sync it
+//!   ---------------------------------------------------------------- durable
+//!   write the most fragmented windows again
 //! ```
 //!
 //! | room | for |
@@ -148,18 +150,21 @@ fn capture(
         state.staging.clear();
         stored?;
     }
-    relay(core, state, &mut saved)?;
     let sealed = seal_trees(core, state)?;
     core.publish(state, sealed, &mut saved)?;
     for segment in &mut state.segments {
         segment.settle();
     }
+    saved.took = begun.elapsed();
+    let written = state.writer(core).bytes_written();
+    state.save_extents_when_due(core, written.saturating_sub(written_before));
+    if style != Style::Suspend {
+        lay_out_again(core, state, &mut saved);
+    }
     saved.bytes_written = state
         .writer(core)
         .bytes_written()
         .saturating_sub(written_before);
-    saved.took = begun.elapsed();
-    state.save_extents_when_due(core, saved.bytes_written);
     Ok(saved)
 }
 
@@ -248,9 +253,7 @@ fn store_pending(
     let State {
         segments, writer, ..
     } = state;
-    let Some(writer) = writer.as_mut() else {
-        return Ok(());
-    };
+    let writer = writer.get_or_insert_with(|| core.new_writer());
     let mut sink = Sink {
         kernel: &*core.world.kernel,
         store: &core.store,
@@ -266,15 +269,16 @@ fn store_pending(
     Ok(())
 }
 
-/// Bounds fragmentation: at most three bytes rewritten for each byte that was dirty.
-fn relay(core: &Core, state: &mut State, saved: &mut Saved) -> Result<(), CheckpointError> {
-    let budget = saved.bytes_blocks.saturating_mul(2);
+/// Bounds fragmentation: writes whole windows again, at most two bytes for each byte that was new.
+///
+/// The checkpoint is durable before this begins, and nothing depends on it: what is written here becomes durable with the
+/// next checkpoint, and a failure costs maps at the next resume.
+fn lay_out_again(core: &Core, state: &mut State, saved: &mut Saved) {
+    let mut budget = saved.bytes_blocks.saturating_mul(2);
     let State {
         segments, writer, ..
     } = state;
-    let Some(writer) = writer.as_mut() else {
-        return Ok(());
-    };
+    let writer = writer.get_or_insert_with(|| core.new_writer());
     let mut sink = Sink {
         kernel: &*core.world.kernel,
         store: &core.store,
@@ -282,10 +286,17 @@ fn relay(core: &Core, state: &mut State, saved: &mut Saved) -> Result<(), Checkp
         saved,
         progress: &|_| (),
     };
+    let mut result = Ok(());
     for segment in segments {
-        sink.lay_out_again(segment, budget)?;
+        result = sink.lay_out_again(segment, &mut budget);
+        if result.is_err() {
+            break;
+        }
+        segment.settle();
     }
-    Ok(())
+    if let Err(error) = result {
+        state.roll_back(core, &error);
+    }
 }
 
 /// Writes the changed nodes of every tree, bottom-up.
@@ -296,10 +307,8 @@ fn seal_trees(
     let State {
         segments, writer, ..
     } = state;
+    let writer = writer.get_or_insert_with(|| core.new_writer());
     let mut sealed = Vec::with_capacity(segments.len());
-    let Some(writer) = writer.as_mut() else {
-        return Ok(sealed);
-    };
     for segment in segments {
         let name = segment.shared.name.clone();
         segment.fit_tree(&*core.store)?;

@@ -19,9 +19,12 @@ pub(crate) use runs::{intersect, merge, pages_in, subtract};
 /// What becomes warm together: what one page of page-table entries describes on 4 KiB-page machines.
 pub(crate) const WINDOW: usize = 2 << 20;
 
-/// At most so many separate warm runs a segment; past it, gaps are warmed too, smallest first. Each run may split a
-/// mapping in two, and a process may have 65,530.
-const MAX_WARM_RUNS: usize = 2048;
+/// About so many separate warm runs a segment; past it, small gaps are warmed too. Each run may split a mapping in
+/// two, and a process may have 65,530.
+const MAX_WARM_RUNS: usize = 512;
+
+/// Warming a gap costs page tables, a 512th of its length: wider ones are left cold, whatever the number of runs.
+const WIDEST_GAP: usize = 64 << 20;
 
 /// When a collection happens: while the program runs, or while it is held at the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +137,7 @@ impl Tracker {
         let mut windows = merge(&[], &widened);
         let all = merge(&self.warm, &windows);
         if all.len() > MAX_WARM_RUNS {
-            windows = runs::bridge(&all, MAX_WARM_RUNS / 2, page);
+            windows = runs::bridge(&all, MAX_WARM_RUNS / 2, WIDEST_GAP, page);
         }
         subtract(&windows, &self.warm)
     }

@@ -83,8 +83,13 @@ pub(crate) fn subtract(a: &[PageRange], b: &[PageRange]) -> Vec<PageRange> {
     out
 }
 
-/// Closes the smallest gaps of a merged set until at most `most` runs are left.
-pub(crate) fn bridge(runs: &[PageRange], most: usize, page: PageSize) -> Vec<PageRange> {
+/// Closes the smallest gaps of a merged set, up to `widest` bytes, until at most `most` runs are left.
+pub(crate) fn bridge(
+    runs: &[PageRange],
+    most: usize,
+    widest: usize,
+    page: PageSize,
+) -> Vec<PageRange> {
     let mut gaps: Vec<(usize, usize)> = runs
         .iter()
         .zip(runs.iter().skip(1))
@@ -95,6 +100,7 @@ pub(crate) fn bridge(runs: &[PageRange], most: usize, page: PageSize) -> Vec<Pag
     let bridges: Vec<_> = gaps
         .iter()
         .take(close)
+        .filter(|&&(len, _)| len <= widest)
         .filter_map(|&(len, start)| PageRange::new(page, start, len))
         .collect();
     merge(runs, &bridges)
@@ -131,9 +137,10 @@ mod tests {
             prop_assert_eq!(intersect(&x, &y), runs_of(&(&a & &b)));
             prop_assert_eq!(subtract(&x, &y), runs_of(&(&a - &b)));
             prop_assert_eq!(pages_in(&x), a.len() << 12);
-            let bridged = bridge(&x, most, PageSize::MIN);
+            let bridged = bridge(&x, most, usize::MAX, PageSize::MIN);
             prop_assert!(bridged.len() <= most);
-            prop_assert_eq!(intersect(&bridged, &x), x);
+            prop_assert_eq!(intersect(&bridged, &x), x.clone());
+            prop_assert_eq!(bridge(&x, most, 0, PageSize::MIN), x);
         }
     }
 }

@@ -173,6 +173,16 @@ impl State {
         Ok(())
     }
 
+    /// Notes that a block with the same content lies elsewhere now.
+    pub(crate) fn move_block(&mut self, index: BlockIndex, id: BlockId, place: Place) {
+        self.undo.push(Was {
+            index,
+            id: Some(id),
+            place: self.layout.get(index),
+        });
+        self.layout.set(index, Some(place));
+    }
+
     /// Puts back what a failed checkpoint changed; its pages are pending again.
     ///
     /// - **Errors**: where a node that was read before cannot be read again; the segment's state is then opened anew

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use segvm_blockcache::{Marks, PackWriter, Store, TreeId, WriterOptions};
+use segvm_blockcache::{CommitId, Marks, PackWriter, Store, TreeId, WriterOptions};
 use segvm_home::{
     Commit, DirHome, Holder, ImageName, Record, SegmentRecord, Timestamp, WriterLease,
 };
@@ -31,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) holder: Holder,
     /// The process that opened the session; in any other, everything answers Forked and nothing is touched.
     pub(crate) owner: u32,
+    /// The newest checkpoint; apart from `state`, so that it can be told while one runs.
+    pub(crate) newest: Mutex<Option<CommitId>>,
     /// `None` once the session is closed.
     pub(crate) state: Mutex<Option<State>>,
     /// Segments made since the last checkpoint began, waiting to become part of `state`.
@@ -60,10 +62,15 @@ pub(crate) struct State {
     /// The commit that memory was last equal to: the next one's parent.
     pub(crate) broken: Option<String>,
     /// Set by restore: the next commit notes it.
-    pub(crate) restored_from: Option<segvm_blockcache::CommitId>,
+    pub(crate) restored_from: Option<CommitId>,
 }
 
 impl Core {
+    /// A writer that has not made its pack yet.
+    pub(crate) fn new_writer(&self) -> PackWriter {
+        self.store.writer(WriterOptions::default())
+    }
+
     pub(crate) fn check_process(&self) -> Result<(), CheckpointError> {
         if std::process::id() == self.owner {
             Ok(())
@@ -127,6 +134,7 @@ impl Core {
         let commit_id = state.lease.publish(&commit, &marks.encode())?;
         let head = state.lease.head().cloned();
         saved.sequence = head.as_ref().map_or(0, |head| head.seq);
+        *self.newest.lock() = Some(commit_id);
         state.head = head;
         state.restored_from = None;
         saved.commit = commit_id;
@@ -163,8 +171,7 @@ impl State {
 
     /// The pack writer; a new one where there is none.
     pub(crate) fn writer(&mut self, core: &Core) -> &mut PackWriter {
-        self.writer
-            .get_or_insert_with(|| core.store.writer(WriterOptions::default()))
+        self.writer.get_or_insert_with(|| core.new_writer())
     }
 
     /// Takes a failed checkpoint back, so that the next one includes what it would have saved.

@@ -121,6 +121,7 @@ impl Session {
             gate_timeout: opening.gate_timeout,
             holder,
             owner: std::process::id(),
+            newest: Mutex::new(head.as_ref().map(|head| head.commit_id)),
             state: Mutex::new(None),
             arrivals: Mutex::default(),
             segments: Mutex::default(),
@@ -203,17 +204,9 @@ impl Session {
     }
 
     /// The newest checkpoint, if there is one.
-    ///
-    /// - **Blocks**: while a checkpoint runs.
     #[must_use]
     pub fn head(&self) -> Option<CommitId> {
-        self.core
-            .state
-            .lock()
-            .as_ref()?
-            .head
-            .as_ref()
-            .map(|head| head.commit_id)
+        *self.core.newest.lock()
     }
 
     /// Finds a root by name in the session's heap; one that is not there yet begins as all zeros, which is the empty
@@ -411,6 +404,16 @@ impl Session {
             return Err(SuspendError { session, reason });
         }
         let automatic = self.stop_background();
+        // Told before anything is waited for: the session's thread may be waiting for a guard of this one.
+        let free = self.core.check_process().and_then(|()| {
+            let here = self.core.gate.check_here(Closing::Everybody);
+            here.map_err(CheckpointError::from)
+        });
+        if let Err(reason) = free {
+            let session = Box::new(self);
+            return Err(SuspendError { session, reason });
+        }
+        let automatic = self.stop_background();
         match self.try_suspend() {
             Ok(saved) => Ok(saved),
             Err(reason) => {
@@ -455,6 +458,7 @@ impl Session {
     pub fn restore(&self, reference: &str) -> Result<CommitId, OpenError> {
         self.core.check_process()?;
         let core = &self.core;
+        core.gate.check_here(Closing::Everybody)?;
         let mut slot = core.state.lock();
         let state = slot.as_mut().ok_or(CheckpointError::Closed)?;
         state.check_usable(core)?;
@@ -517,6 +521,7 @@ impl Session {
         self.core.check_process()?;
         let core = &self.core;
         let name: ImageName = name.parse()?;
+        core.gate.check_here(Closing::Writers)?;
         let mut slot = core.state.lock();
         let state = slot.as_mut().ok_or(CheckpointError::Closed)?;
         // The new image must not need a pack that only this session can finish.
@@ -551,7 +556,10 @@ impl Session {
     }
 
     /// The image's checkpoints, newest first.
+    ///
+    /// - **Errors**: [`GateError::HeldHere`] inside a guard: it waits for a checkpoint that runs.
     pub fn log(&self) -> Result<Vec<Record>, OpenError> {
+        self.core.gate.check_here(Closing::Writers)?;
         let slot = self.core.state.lock();
         let state = slot.as_ref().ok_or(CheckpointError::Closed)?;
         Ok(state.lease.log().collect::<Result<_, _>>()?)
@@ -571,22 +579,34 @@ impl Drop for Session {
             return;
         }
         let _over = self.stop_background();
-        self.core.gate.shut();
-        if let Some(state) = self.core.state.lock().take() {
-            self.core.close(state);
+        let core = &self.core;
+        let closed = core
+            .gate
+            .close_even_if_poisoned(Closing::Everybody, core.gate_timeout);
+        core.gate.shut();
+        if let Some(state) = core.state.lock().take() {
+            match closed {
+                Ok(_nobody_inside) => core.close(state),
+                // Somebody still has a guard, and memory may not go away under it: it stays, and stays claimed, for the
+                // life of the process. Nothing of it is saved.
+                Err(held) => eprintln!(
+                    "segvm: the session of image `{}` ended while in use, its memory is kept: {held}",
+                    core.image
+                ),
+            }
         }
     }
 }
 
 impl Core {
-    /// Gives everything back but the addresses. Guards that still live on other threads fault when they are used.
+    /// Gives everything back but the addresses. The gate is closed to everybody, or nobody was ever let in.
     fn close(&self, mut state: State) {
         state.segments.append(&mut self.arrivals.lock());
         for segment in &mut state.segments {
             let range = segment.shared.reservation;
             // SAFETY: the range is this session's, which ends here.
             let _best_effort = unsafe { segment.tracker.reset() };
-            // SAFETY: as above; the gate is shut, so no guard is handed out any more.
+            // SAFETY: as above; no guard or pass is held, and the gate is shut, so none is handed out any more.
             let _best_effort = unsafe { self.world.kernel.fence(range) };
             self.world.ranges.retire(range);
         }

@@ -18,7 +18,7 @@ use crate::{
 
 /// At most so many file mappings a session, whatever the pattern of its checkpoints was: a process may have 65,530 maps,
 /// and gaps between runs and warm windows count too.
-const MAX_MAPS: usize = 2048;
+const MAX_MAPS: usize = 3072;
 
 /// Attaches a segment as a commit recorded it.
 ///
