@@ -19,10 +19,16 @@ const LEN: usize = 512 << 10;
 
 fn open(kernel: &Arc<ModelKernel>, disk: &CrashDisk) -> Result<(Session, Segment), String> {
     let world = World::with(Arc::<ModelKernel>::clone(kernel), Arc::new(disk.clone()));
-    let options = SessionOptions::new().store(Path::new("/store")).world(world);
+    let options = SessionOptions::new()
+        .store(Path::new("/store"))
+        .world(world);
     let session = options.open("image").map_err(|error| error.to_string())?;
-    let small = SegmentOptions::new().block_size(BlockSize::MIN).reserve(LEN);
-    let segment = session.segment_with("memory", LEN, &small).map_err(|error| error.to_string())?;
+    let small = SegmentOptions::new()
+        .block_size(BlockSize::MIN)
+        .reserve(LEN);
+    let segment = session
+        .segment_with("memory", LEN, &small)
+        .map_err(|error| error.to_string())?;
     Ok((session, segment))
 }
 
@@ -36,8 +42,12 @@ fn content(segment: &Segment) -> Vec<u8> {
 fn step(n: usize, segment: &Segment, model: &mut [u8]) -> Result<(), String> {
     for k in 0..3 {
         let at = (n * 77_003 + k * 130_007) % (LEN - 9000);
-        let bytes: Vec<u8> = (0..1 + (n * 3001 + k) % 9000).map(|i| ((n + k + i) % 251) as u8).collect();
-        segment.write(at, &bytes).map_err(|error| error.to_string())?;
+        let bytes: Vec<u8> = (0..1 + (n * 3001 + k) % 9000)
+            .map(|i| ((n + k + i) % 251) as u8)
+            .collect();
+        segment
+            .write(at, &bytes)
+            .map_err(|error| error.to_string())?;
         model[at..at + bytes.len()].copy_from_slice(&bytes);
     }
     Ok(())
@@ -58,7 +68,9 @@ fn live(disk: &CrashDisk, history: &mut History) -> Result<(), String> {
             step(session_number * 10 + n, &segment, &mut model)?;
             history.states.push(model.clone());
             let rounds = if n == 1 { Rounds::Off } else { Rounds::Auto };
-            session.checkpoint_with(rounds).map_err(|error| error.to_string())?;
+            session
+                .checkpoint_with(rounds)
+                .map_err(|error| error.to_string())?;
             history.acknowledged = history.states.len();
         }
         step(session_number * 10 + 7, &segment, &mut model)?;
@@ -97,7 +109,11 @@ fn a_power_cut_at_any_operation_leaves_an_acknowledged_checkpoint_or_a_newer_who
             );
         }
     }
-    assert!(cut_short > operations, "only {cut_short} of {} histories were cut short", 2 * operations);
+    assert!(
+        cut_short > operations,
+        "only {cut_short} of {} histories were cut short",
+        2 * operations
+    );
 }
 
 /// After the failure of one operation of the disk: an error or none, nothing lost, and the next checkpoint has it all.
@@ -112,18 +128,25 @@ fn any_failing_disk_operation_loses_nothing() {
             disk.fail_operation(at, errno);
             let mut history = History::default();
             let error = live(&disk, &mut history).err();
-            let (session, segment) = open(&Arc::new(ModelKernel::new()), &disk).unwrap_or_else(|second| {
-                panic!("errno {errno} at {at} ({error:?}): opening failed too: {second}")
-            });
+            let (session, segment) =
+                open(&Arc::new(ModelKernel::new()), &disk).unwrap_or_else(|second| {
+                    panic!("errno {errno} at {at} ({error:?}): opening failed too: {second}")
+                });
             let mut found = content(&segment);
             let allowed = &history.states[history.acknowledged.saturating_sub(1)..];
             let empty = history.acknowledged == 0 && found.iter().all(|&byte| byte == 0);
-            assert!(empty || allowed.contains(&found), "errno {errno} at {at}: {error:?}");
+            assert!(
+                empty || allowed.contains(&found),
+                "errno {errno} at {at}: {error:?}"
+            );
             step(99, &segment, &mut found).unwrap();
             session.checkpoint().unwrap();
             drop(session);
             let (_session, segment) = open(&Arc::new(ModelKernel::new()), &disk).unwrap();
-            assert!(content(&segment) == found, "errno {errno} at {at}: the next checkpoint is not whole");
+            assert!(
+                content(&segment) == found,
+                "errno {errno} at {at}: the next checkpoint is not whole"
+            );
         }
     }
 }
@@ -148,7 +171,10 @@ fn a_session_goes_on_after_a_full_disk() {
         assert!(saved.changed);
         let mirror = disk.crash();
         let (_second, copy) = open(&Arc::new(ModelKernel::new()), &mirror).unwrap();
-        assert!(content(&copy) == model, "with room for {room} bytes: not all came back");
+        assert!(
+            content(&copy) == model,
+            "with room for {room} bytes: not all came back"
+        );
     }
 }
 
@@ -166,7 +192,9 @@ fn any_failing_call_on_memory_loses_nothing() {
         let disk = CrashDisk::new(1);
         let kernel = Arc::new(ModelKernel::new());
         kernel.fail_nth(nth, 12);
-        let Ok((session, segment)) = open(&kernel, &disk) else { continue };
+        let Ok((session, segment)) = open(&kernel, &disk) else {
+            continue;
+        };
         let mut model = vec![0; LEN];
         let outcome = run(&session, &segment, &mut model);
         kernel.stop_failing();
@@ -176,15 +204,24 @@ fn any_failing_call_on_memory_loses_nothing() {
             .unwrap_or_else(|error| panic!("after call {nth} failed ({outcome:?}): {error}"));
         drop(session);
         let (_session, segment) = open(&Arc::new(ModelKernel::new()), &disk).unwrap();
-        assert!(content(&segment) == model, "call {nth} failed ({outcome:?}), and something was lost");
+        assert!(
+            content(&segment) == model,
+            "call {nth} failed ({outcome:?}), and something was lost"
+        );
     }
 }
 
 fn run(session: &Session, segment: &Segment, model: &mut [u8]) -> Result<(), String> {
     for n in 0..4 {
         step(n, segment, model)?;
-        let rounds = if n % 2 == 0 { Rounds::Auto } else { Rounds::Off };
-        session.checkpoint_with(rounds).map_err(|error| error.to_string())?;
+        let rounds = if n % 2 == 0 {
+            Rounds::Auto
+        } else {
+            Rounds::Off
+        };
+        session
+            .checkpoint_with(rounds)
+            .map_err(|error| error.to_string())?;
     }
     Ok(())
 }

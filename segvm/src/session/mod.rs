@@ -404,16 +404,6 @@ impl Session {
             return Err(SuspendError { session, reason });
         }
         let automatic = self.stop_background();
-        // Told before anything is waited for: the session's thread may be waiting for a guard of this one.
-        let free = self.core.check_process().and_then(|()| {
-            let here = self.core.gate.check_here(Closing::Everybody);
-            here.map_err(CheckpointError::from)
-        });
-        if let Err(reason) = free {
-            let session = Box::new(self);
-            return Err(SuspendError { session, reason });
-        }
-        let automatic = self.stop_background();
         match self.try_suspend() {
             Ok(saved) => Ok(saved),
             Err(reason) => {
