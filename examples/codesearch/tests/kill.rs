@@ -1,5 +1,7 @@
 //! `kill -9` at random instants while a tree is indexed: once it is done, a search finds what reading the files finds.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
+
 use std::{
     fs,
     io::{BufRead, BufReader},
