@@ -2,7 +2,7 @@
 //! test know: which bytes a page has after a number of steps.
 
 /// Pages that the victim writes; a power of two.
-pub const PAGES: u64 = 2048;
+pub const PAGES: usize = 2048;
 /// Bytes in one of them.
 pub const PAGE: usize = 4096;
 /// Odd, so that steps visit every page before they come back.
@@ -11,7 +11,7 @@ const STRIDE: u64 = 7919;
 /// The page that step `n` (from 1) writes.
 #[must_use]
 pub fn page_of(n: u64) -> usize {
-    usize::try_from(n.wrapping_mul(STRIDE) % PAGES).unwrap_or_default()
+    usize::try_from(n.wrapping_mul(STRIDE) % PAGES as u64).unwrap_or_default()
 }
 
 /// What step `n` writes there.
@@ -26,7 +26,7 @@ pub fn content_of(n: u64) -> Vec<u8> {
 /// The last step up to `count` that wrote `page`; `None` if none did.
 #[must_use]
 pub fn last_writer(page: usize, count: u64) -> Option<u64> {
-    (count.saturating_sub(PAGES - 1).max(1)..=count)
+    (count.saturating_sub(PAGES as u64 - 1).max(1)..=count)
         .rev()
         .find(|&n| page_of(n) == page)
 }

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
 
 fn run(automatic: bool) -> Result<(), segvm::Error> {
     let session = Session::open("victim")?;
-    let memory = session.segment("memory", PAGES as usize * PAGE)?;
+    let memory = session.segment("memory", PAGES * PAGE)?;
     let count = session.root::<u64>("count")?;
     if automatic {
         session.checkpoint_every(Duration::from_millis(3))?;
@@ -55,10 +55,10 @@ fn run(automatic: bool) -> Result<(), segvm::Error> {
 
 fn check() -> Result<(), segvm::Error> {
     let session = Session::open("victim")?;
-    let memory = session.segment("memory", PAGES as usize * PAGE)?;
+    let memory = session.segment("memory", PAGES * PAGE)?;
     let count = *session.root::<u64>("count")?.read();
     let mut page = vec![0; PAGE];
-    for at in 0..PAGES as usize {
+    for at in 0..PAGES {
         let read = memory.read(at * PAGE, &mut page);
         read.map_err(|error| segvm::Error::Checkpoint(error.into()))?;
         let wanted = last_writer(at, count).map_or_else(|| vec![0; PAGE], content_of);
