@@ -41,6 +41,12 @@ pub(crate) fn demo(arguments: &[String]) -> Result<(), Failure> {
         ["--clean"] => return clean(&store),
         _ => return Err(Failure::usage("demo takes --input DIR or --clean")),
     };
+    if !input.is_dir() {
+        return Err(Failure::usage(format!(
+            "there is no directory {}: name another by --input DIR",
+            input.display()
+        )));
+    }
     println!("Building examples/codesearch in release: a minute or two the first time.");
     step::run(
         "build",
