@@ -1,5 +1,7 @@
 //! The gate's rules on whole sessions: who is refused, with which word, and that the session goes on afterwards.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
+
 use std::{
     mem,
     path::Path,

@@ -14,6 +14,14 @@
 //! | `long_life` | a thousand checkpoints |
 //! | `harness` | what they share |
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::host_endian_bytes,
+    reason = "a failed test panics; what is compared was written by this very process"
+)]
+
 mod addresses;
 mod damage;
 mod forks;
