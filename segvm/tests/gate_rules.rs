@@ -1,5 +1,14 @@
 //! The gate's rules on whole sessions: who is refused, with which word, and that the session goes on afterwards.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs,
+    reason = "a test stops where it is surprised"
+)]
+
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 use std::{
