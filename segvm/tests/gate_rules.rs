@@ -9,8 +9,6 @@
     reason = "a test stops where it is surprised"
 )]
 
-#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
-
 use std::{
     mem,
     path::Path,

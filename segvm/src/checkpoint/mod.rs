@@ -62,7 +62,7 @@ pub struct Saved {
     pub commit: CommitId,
     /// Whether a new commit was made.
     pub changed: bool,
-    /// How many checkpoints the image has.
+    /// How many checkpoints the image has, this one included.
     pub sequence: u64,
     /// How long the gate was closed.
     pub pause: Duration,
@@ -141,6 +141,7 @@ fn capture(
         rounds(core, state, &mut saved, progress)?;
     }
     if style == Style::Suspend {
+        state.instant = (core.world.now)();
         collect(state, Phase::Pause);
         store_pending(core, state, &mut saved, Source::Quiet, progress)?;
     } else {
@@ -222,6 +223,7 @@ fn pause(core: &Core, state: &mut State, saved: &mut Saved) -> Result<Staging, C
     let gate: &Gate = &core.gate;
     let closed = gate.close(Closing::Writers, core.gate_timeout)?;
     let begun = Instant::now();
+    state.instant = (core.world.now)();
     // What was made during the rounds may be referred to by what is captured now.
     state.segments.append(&mut core.arrivals.lock());
     collect(state, Phase::Pause);

@@ -3,7 +3,11 @@
 //! Lock order: `state` first, then `arrivals`, `segments`, `heaps`; none of the latter three is held across I/O or a wait.
 //! Whoever holds a pass of the gate never waits for `state`: a checkpoint holds it while it waits at the gate.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use parking_lot::Mutex;
 use segvm_blockcache::{CommitId, Marks, PackWriter, Store, TreeId, WriterOptions};
@@ -59,7 +63,9 @@ pub(crate) struct State {
     /// Trees whose extent maps this session saved: superseded ones are removed.
     pub(crate) extents_saved: Vec<TreeId>,
     pub(crate) generation: u64,
-    /// The commit that memory was last equal to: the next one's parent.
+    /// When the last capture's instant was.
+    pub(crate) instant: SystemTime,
+    /// Why no checkpoint can be made any more: memory and what is known of it have parted.
     pub(crate) broken: Option<String>,
     /// Set by restore: the next commit notes it.
     pub(crate) restored_from: Option<CommitId>,
@@ -105,12 +111,12 @@ impl Core {
             && state.restored_from.is_none()
         {
             saved.commit = head.commit_id;
-            saved.sequence = head.seq;
+            saved.sequence = head.seq + 1;
             return Ok(());
         }
         let commit = Commit {
             parents: state.head.iter().map(|head| head.commit_id).collect(),
-            time: Timestamp::from((self.world.now)()),
+            time: Timestamp::from(state.instant),
             host: self.holder.host.clone(),
             program: self.holder.program.clone(),
             generation: state.generation,
@@ -133,7 +139,7 @@ impl Core {
         }
         let commit_id = state.lease.publish(&commit, &marks.encode())?;
         let head = state.lease.head().cloned();
-        saved.sequence = head.as_ref().map_or(0, |head| head.seq);
+        saved.sequence = head.as_ref().map_or(0, |head| head.seq + 1);
         *self.newest.lock() = Some(commit_id);
         state.head = head;
         state.restored_from = None;

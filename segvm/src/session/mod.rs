@@ -18,7 +18,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use parking_lot::Mutex;
@@ -148,6 +148,7 @@ impl Session {
             extents_owed: 0,
             extents_saved: Vec::new(),
             generation,
+            instant: SystemTime::UNIX_EPOCH,
             broken: None,
             restored_from: None,
         });
