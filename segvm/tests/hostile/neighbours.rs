@@ -15,7 +15,7 @@ use segvm::{Rounds, Segment, Session};
 use super::harness::{BLOCK, PAGE, content, each_commit, get_in, memory, open, put, put_in, same};
 
 const LEN: usize = 6 << 20;
-const TURNS: u64 = 25;
+const TURNS: u64 = 18;
 const PER_BLOCK: usize = BLOCK / PAGE;
 
 /// Epoch `n` writes one page in each block: which one goes round.
