@@ -173,6 +173,7 @@ fn capture(
 fn collect(state: &mut State, phase: Phase) {
     for segment in &mut state.segments {
         let committed = segment.shared.committed();
+        segment.collected_len = committed.len() as u64;
         let mut found = Vec::new();
         if segment
             .tracker

@@ -27,7 +27,7 @@ pub enum GateError {
     /// A thread has ended without dropping its guard, so nothing can ever give it back.
     #[error(
         "thread {thread:?} ended while a guard of {what:?} was forgotten (mem::forget, or a leaked Box): \
-         no checkpoint can happen any more; open the session again"
+         no checkpoint can happen any more; start the program again"
     )]
     Leaked {
         /// What was held.

@@ -133,6 +133,8 @@ pub(crate) struct State {
     pub(crate) tree: Tree,
     /// Where it lies.
     pub(crate) layout: Layout,
+    /// How long the segment was when it was last collected: growth after that belongs to the next checkpoint.
+    pub(crate) collected_len: u64,
     /// Pages that changed since the last durable checkpoint and that no block captured in this one covers yet.
     pub(crate) pending: Vec<PageRange>,
     /// Every page that this checkpoint collected: pending again if it fails.
@@ -143,12 +145,12 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Makes the tree as long as the segment has become.
+    /// Makes the tree as long as the segment was when it was collected.
     pub(crate) fn fit_tree(
         &mut self,
         nodes: &dyn segvm_blockcache::NodeSource,
     ) -> Result<(), CheckpointError> {
-        let len = self.shared.len() as u64;
+        let len = self.collected_len;
         if self.tree.len() == len {
             return Ok(());
         }

@@ -221,6 +221,10 @@ impl Session {
     /// The heap in the segment of that name, made if it is not there.
     pub fn heap(&self, segment: &str) -> Result<Arc<HeapShared>, OpenError> {
         self.core.check_process()?;
+        // A checkpoint between a segment's making and its heap's would save a heap without a header. The pass comes before
+        // the lock: whoever waits for the gate holds no lock.
+        let gate = &self.core.gate;
+        let _pass = gate.enter(Kind::Write, gate.label(segment))?;
         let mut heaps = self.core.heaps.lock();
         if let Some(heap) = heaps.get(segment) {
             return Ok(Arc::clone(heap));
@@ -331,6 +335,7 @@ impl Session {
                     source,
                 })?,
                 layout: Layout::new(size),
+                collected_len: 0,
                 pending: Vec::new(),
                 collected: Vec::new(),
                 undo: Vec::new(),
@@ -550,6 +555,7 @@ impl Session {
     ///
     /// - **Errors**: [`GateError::HeldHere`] inside a guard: it waits for a checkpoint that runs.
     pub fn log(&self) -> Result<Vec<Record>, OpenError> {
+        self.core.check_process()?;
         self.core.gate.check_here(Closing::Writers)?;
         let slot = self.core.state.lock();
         let state = slot.as_ref().ok_or(CheckpointError::Closed)?;

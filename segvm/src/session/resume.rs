@@ -52,6 +52,7 @@ pub(crate) fn attach(
         tracker,
         tree: empty_tree(record)?,
         layout: Layout::new(record.block_size),
+        collected_len: 0,
         pending: Vec::new(),
         collected: Vec::new(),
         undo: Vec::new(),
@@ -117,6 +118,7 @@ pub(crate) fn show(
     for &window in &gathered {
         read_in(world, store, segment, window)?;
     }
+    segment.collected_len = record.len;
     segment.pending.clear();
     segment.settle();
     Ok(())
