@@ -334,3 +334,37 @@ fn a_branch_starts_where_the_image_was() {
         .unwrap_err();
     assert!(error.to_string().contains("`image`"), "{error}");
 }
+
+#[test]
+fn a_fragmented_image_comes_back_while_its_windows_are_laid_out_again() {
+    let store = tempfile::tempdir().unwrap();
+    let small = SegmentOptions::new().block_size(segvm::BlockSize::MIN);
+    let mut rng = Rng(0x5eed_0003);
+    let mut model = vec![0; LEN];
+    for life in 0..3 {
+        let session = open(store.path());
+        let segment = session.segment_with("memory", LEN, &small).unwrap();
+        same(&segment, &model);
+        for step in 0..12 {
+            for _ in 0..600 {
+                let at = rng.below(LEN / 4096) * 4096;
+                let byte = u8::try_from(rng.below(256)).unwrap();
+                segment.write(at, &[byte; 4096]).unwrap();
+                model[at..at + 4096].fill(byte);
+            }
+            let saved = session.checkpoint().unwrap();
+            assert!(saved.changed, "life {life} step {step}");
+        }
+        if life == 1 {
+            // As if killed: what was being laid out again is not sealed.
+            drop(session);
+        } else {
+            session.suspend().unwrap();
+        }
+    }
+    let session = open(store.path());
+    same(
+        &session.segment_with("memory", LEN, &small).unwrap(),
+        &model,
+    );
+}

@@ -21,6 +21,9 @@ const BATCH_BYTES: usize = 1 << 20;
 /// (docs/design/sharing.md).
 const SHARE_BYTES: u64 = 128 << 10;
 
+/// Nobody minds a few hundred maps: below that there is nothing to win.
+pub(super) const FEW: usize = 512;
+
 /// Where the bytes of dirty pages come from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source<'a> {
@@ -158,8 +161,6 @@ impl Sink<'_> {
         budget: &mut u64,
     ) -> Result<(), CheckpointError> {
         const WINDOW: u64 = crate::dirty::WINDOW as u64;
-        // Nobody minds a few hundred maps: below that there is nothing to win.
-        const FEW: usize = 512;
         const PIECES: u64 = 9;
         let size = segment.shared.block_size;
         if size.bytes() as u64 >= WINDOW || segment.layout.len() < FEW || *budget < WINDOW {
@@ -197,7 +198,6 @@ impl Sink<'_> {
                     }
                 }
                 let bytes = (batch.len() * size.bytes()) as u64;
-                self.saved.bytes_relaid += bytes;
                 *budget = budget.saturating_sub(bytes);
                 rest = later;
             }

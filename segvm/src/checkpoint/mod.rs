@@ -76,8 +76,8 @@ pub struct Saved {
     pub blocks_dirty: u64,
     /// Bytes of new blocks written.
     pub bytes_blocks: u64,
-    /// Bytes of old blocks written again so that the image stays in few pieces.
-    pub bytes_relaid: u64,
+    /// How many bytes of old blocks may now be written again so that the image stays in few pieces.
+    pub(crate) to_lay_out: u64,
     /// Bytes that reached the disk in all, nodes and directories included.
     pub bytes_written: u64,
 }
@@ -94,7 +94,7 @@ impl Saved {
             bytes_paused: 0,
             blocks_dirty: 0,
             bytes_blocks: 0,
-            bytes_relaid: 0,
+            to_lay_out: 0,
             bytes_written: 0,
         }
     }
@@ -159,13 +159,8 @@ fn capture(
     saved.took = begun.elapsed();
     let written = state.writer(core).bytes_written();
     state.save_extents_when_due(core, written.saturating_sub(written_before));
-    if style != Style::Suspend {
-        lay_out_again(core, state, &mut saved);
-    }
-    saved.bytes_written = state
-        .writer(core)
-        .bytes_written()
-        .saturating_sub(written_before);
+    saved.bytes_written = written.saturating_sub(written_before);
+    saved.to_lay_out = saved.bytes_blocks.saturating_mul(2);
     Ok(saved)
 }
 
@@ -272,12 +267,25 @@ fn store_pending(
     Ok(())
 }
 
-/// Bounds fragmentation: writes whole windows again, at most two bytes for each byte that was new.
+/// Tells whether any segment lies in so many pieces that it pays to mend it.
+pub(crate) fn is_fragmented(core: &Core) -> bool {
+    let state = core.state.lock();
+    let segments = state.iter().flat_map(|state| &state.segments);
+    segments
+        .into_iter()
+        .any(|segment| segment.layout.len() >= blocks::FEW)
+}
+
+/// Bounds fragmentation: writes the most fragmented windows again, about `budget` bytes; answers how many it wrote.
 ///
-/// The checkpoint is durable before this begins, and nothing depends on it: what is written here becomes durable with the
-/// next checkpoint, and a failure costs maps at the next resume.
-fn lay_out_again(core: &Core, state: &mut State, saved: &mut Saved) {
-    let mut budget = saved.bytes_blocks.saturating_mul(2);
+/// Happens after a checkpoint is durable, and nothing depends on it: what is written here becomes durable with the next
+/// checkpoint, and a failure costs maps at the next resume.
+pub(crate) fn lay_out_again(core: &Core, state: &mut State, budget: u64) -> u64 {
+    if state.broken.is_some() || core.check_process().is_err() {
+        return 0;
+    }
+    let mut left = budget;
+    let mut saved = Saved::begin();
     let State {
         segments, writer, ..
     } = state;
@@ -286,20 +294,22 @@ fn lay_out_again(core: &Core, state: &mut State, saved: &mut Saved) {
         kernel: &*core.world.kernel,
         store: &core.store,
         writer,
-        saved,
+        saved: &mut saved,
         progress: &|_| (),
     };
     let mut result = Ok(());
     for segment in segments {
-        result = sink.lay_out_again(segment, &mut budget);
+        result = sink.lay_out_again(segment, &mut left);
         if result.is_err() {
             break;
         }
-        segment.settle();
+        segment.undo.clear();
     }
     if let Err(error) = result {
         state.roll_back(core, &error);
+        return 0;
     }
+    budget - left
 }
 
 /// Writes the changed nodes of every tree, bottom-up.

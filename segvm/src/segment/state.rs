@@ -193,7 +193,9 @@ impl State {
         &mut self,
         nodes: &dyn segvm_blockcache::NodeSource,
     ) -> Result<(), segvm_blockcache::TreeError> {
-        self.pending = std::mem::take(&mut self.collected);
+        // Outside a checkpoint nothing is collected, and what an earlier one left pending stays so.
+        let collected = std::mem::take(&mut self.collected);
+        self.pending = crate::dirty::merge(&self.pending, &collected);
         while let Some(was) = self.undo.pop() {
             self.tree.set(nodes, was.index, was.id)?;
             self.layout.set(was.index, was.place);

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     thread,
@@ -14,7 +14,7 @@ use std::{
 };
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::core::Core;
 use crate::checkpoint::{self, CheckpointError, Rounds, Saved, Style};
@@ -178,12 +178,17 @@ impl Progress {
 
 enum Command {
     Start(Arc<Progress>),
+    /// So many bytes of old blocks may be written again.
+    LayOut(u64),
     Automatic(Automatic),
 }
 
 /// The session's thread, made when it is first needed. Ends when the sender is dropped.
 pub(super) struct Background {
     commands: Sender<Command>,
+    /// Set when the session is about to end: what only spares the next resume time is left undone. Pairs with nothing, it
+    /// is a hint.
+    hurry: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<Option<Automatic>>>,
 }
 
@@ -191,6 +196,8 @@ impl Background {
     pub(super) fn new(core: &Arc<Core>) -> Self {
         let (commands, inbox) = bounded(64);
         let core = Arc::clone(core);
+        let hurry = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&hurry);
         let work = move || {
             let mut when: Option<Automatic> = None;
             let mut last = Instant::now();
@@ -210,9 +217,13 @@ impl Background {
                         let told = |bytes| {
                             progress.bytes.fetch_add(bytes, Ordering::Relaxed);
                         };
-                        progress.finish(checkpoint_now(&core, Rounds::Auto, &told));
+                        let done = checkpoint_now(&core, Rounds::Auto, &told);
+                        let budget = done.as_ref().map_or(0, |saved| saved.to_lay_out);
+                        progress.finish(done);
+                        lay_out(&core, budget, &hurry);
                         last = Instant::now();
                     }
+                    Ok(Command::LayOut(budget)) => lay_out(&core, budget, &hurry),
                     Ok(Command::Automatic(new)) => when = Some(new),
                     Err(RecvTimeoutError::Disconnected) => return when,
                     Err(RecvTimeoutError::Timeout) => {
@@ -223,7 +234,9 @@ impl Background {
                                 .is_some_and(|limit| dirty_bytes(&core) >= limit)
                         };
                         if by_time || by_dirt() {
-                            (when.on_done)(&checkpoint_now(&core, Rounds::Auto, &|_| ()));
+                            let done = checkpoint_now(&core, Rounds::Auto, &|_| ());
+                            (when.on_done)(&done);
+                            lay_out(&core, done.map_or(0, |saved| saved.to_lay_out), &hurry);
                             last = Instant::now();
                         }
                     }
@@ -235,7 +248,17 @@ impl Background {
             .name("segvm-checkpoint".into())
             .spawn(work)
             .ok();
-        Self { commands, thread }
+        Self {
+            commands,
+            thread,
+            hurry: stopping,
+        }
+    }
+
+    /// Has fragmented windows written again beside the program. Left out where much is waiting to be done: only the next
+    /// resume's speed depends on it.
+    pub(super) fn lay_out(&self, budget: u64) {
+        let _later = self.commands.try_send(Command::LayOut(budget));
     }
 
     pub(super) fn start(&self) -> Checkpoint {
@@ -256,11 +279,27 @@ impl Background {
 
     /// Lets the work in hand end, then joins the thread; answers when it would have checkpointed by itself.
     pub(super) fn stop(self) -> Option<Automatic> {
+        self.hurry.store(true, Ordering::Relaxed);
         drop(self.commands);
         self.thread
             // A callback may drop the session on this very thread; it then ends by itself.
             .filter(|thread| thread.thread().id() != thread::current().id())
             .and_then(|thread| thread.join().unwrap_or_default())
+    }
+}
+
+/// Writes fragmented windows again, a few at a time, so that a checkpoint that comes meanwhile hardly waits.
+fn lay_out(core: &Core, mut budget: u64, hurry: &AtomicBool) {
+    const STEP: u64 = 4 << 20;
+    while budget > 0 && !hurry.load(Ordering::Relaxed) {
+        let mut slot = core.state.lock();
+        let Some(state) = slot.as_mut() else { return };
+        let wrote = checkpoint::lay_out_again(core, state, budget.min(STEP));
+        MutexGuard::unlock_fair(slot);
+        if wrote == 0 {
+            return;
+        }
+        budget = budget.saturating_sub(wrote);
     }
 }
 

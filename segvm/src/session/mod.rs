@@ -365,7 +365,11 @@ impl Session {
 
     /// As [`checkpoint`](Session::checkpoint), saying how rounds are used.
     pub fn checkpoint_with(&self, rounds: Rounds) -> Result<Saved, CheckpointError> {
-        background::checkpoint_now(&self.core, rounds, &|_| ())
+        let saved = background::checkpoint_now(&self.core, rounds, &|_| ())?;
+        if checkpoint::is_fragmented(&self.core) {
+            self.background().lay_out(saved.to_lay_out);
+        }
+        Ok(saved)
     }
 
     /// Begins a checkpoint on the session's own thread and returns at once.
