@@ -5,7 +5,7 @@
 //! window (2 MiB) becomes warm when it was touched, in the rounds, outside any pause; or in the pause, when it was written
 //! there for the first time. It never goes back.
 //!
-//! Exactness rests on the order of calls (DESIGN: cold to warm): *register, then one scan that arms everything and reports
+//! Exactness rests on the order of calls (docs/design/tracking.md): *register, then one scan that arms everything and reports
 //! what is private*. An error from any scan means: the whole range is dirty.
 
 mod runs;
