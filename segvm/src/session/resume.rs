@@ -16,7 +16,7 @@ use crate::{
     world::World,
 };
 
-/// At most so many file mappings a session, whatever the pattern of its checkpoints was: a process may have 65,530 maps,
+/// At most so many file mappings a segment, whatever the pattern of its checkpoints was: a process may have 65,530 maps,
 /// and gaps between runs and warm windows count too.
 const MAX_MAPS: usize = 3072;
 
