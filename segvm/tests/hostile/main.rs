@@ -12,6 +12,7 @@
 //! | `addresses` | whoever lies where a segment wants to be |
 //! | `damage` | files that are lost, changed, or from the future |
 //! | `long_life` | a thousand checkpoints |
+//! | `swap` | whoever takes dirty pages out of memory |
 //! | `harness` | what they share |
 
 #![allow(
@@ -29,4 +30,5 @@ mod harness;
 mod kernel_writes;
 mod long_life;
 mod neighbours;
+mod swap;
 mod writers;
