@@ -12,6 +12,7 @@
 //! | `addresses` | whoever lies where a segment wants to be |
 //! | `damage` | files that are lost, changed, or from the future |
 //! | `long_life` | a thousand checkpoints |
+//! | `warming` | writers and readers of what is cold, at the moment when it becomes warm |
 //! | `swap` | whoever takes dirty pages out of memory |
 //! | `harness` | what they share |
 
@@ -31,4 +32,5 @@ mod kernel_writes;
 mod long_life;
 mod neighbours;
 mod swap;
+mod warming;
 mod writers;
