@@ -35,7 +35,7 @@ pub struct ImageState {
 }
 
 /// Who holds an image for writing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {
     /// The process.
     pub pid: u32,

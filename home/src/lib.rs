@@ -9,11 +9,13 @@
 //! | `name` | images and how people point at a commit |
 //! | `time` | instants in commits and in text |
 //! | `home` | the traits [`Home`] and [`Lease`]: read, acquire, publish |
+//! | `lease` | who may add a commit: the rules, without I/O and without a clock |
 //! | `dir` | the home of one store: a log of records and a lock per image |
 
 mod commit;
 mod dir;
 mod home;
+pub mod lease;
 mod name;
 mod time;
 

@@ -52,6 +52,19 @@ impl Timestamp {
         }
     }
 
+    /// How long after `earlier` this instant is; nothing where it is not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        if self <= earlier {
+            return Duration::ZERO;
+        }
+        let secs = self.secs.abs_diff(earlier.secs);
+        match self.nanos.checked_sub(earlier.nanos) {
+            Some(nanos) => Duration::new(secs, nanos),
+            None => Duration::new(secs - 1, 1_000_000_000 + self.nanos - earlier.nanos),
+        }
+    }
+
     /// Reads `2026-11-25` (its beginning) or `2026-11-25T12:30:00Z`, both UTC.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -183,6 +196,12 @@ mod tests {
     fn earlier_borrows_a_second() {
         let at = |secs, nanos| Timestamp::new(secs, nanos).unwrap();
         assert_eq!(at(10, 1).before(Duration::new(3, 2)), at(6, 999_999_999));
+        assert_eq!(at(10, 1).since(at(6, 999_999_999)), Duration::new(3, 2));
+        assert_eq!(at(6, 0).since(at(10, 0)), Duration::ZERO);
+        assert_eq!(
+            at(i64::MAX, 0).since(at(i64::MIN, 1)),
+            Duration::new(u64::MAX - 1, 999_999_999)
+        );
         let time = SystemTime::UNIX_EPOCH - Duration::new(0, 1);
         assert_eq!(Timestamp::from(time), at(-1, 999_999_999));
     }
