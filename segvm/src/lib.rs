@@ -28,7 +28,7 @@ pub use checkpoint::{CheckpointError, Rounds, Saved};
 pub use collections::{BTreeMap, Box, HashMap, Text, Vec};
 pub use persist::{Maybe, Persist};
 pub use root::{ReadGuard, Root, WriteGuard};
-pub use segment::{ClaimError, Owner, Segment, SegmentOptions};
+pub use segment::{ClaimError, Fingerprint, Owner, Segment, SegmentOptions};
 pub use segvm_blockcache::{BlockSize, CommitId};
 pub use session::{
     Automatic, Checkpoint, Error, OpenError, Session, SessionOptions, SuspendError, default_store,

@@ -11,7 +11,10 @@
 
 use std::path::Path;
 
-use segvm::{CheckpointError, OpenError, Rounds, Segment, SegmentOptions, Session, SessionOptions};
+use segvm::{
+    CheckpointError, Fingerprint, OpenError, Rounds, Segment, SegmentOptions, Session,
+    SessionOptions,
+};
 
 const LEN: usize = 24 << 20;
 
@@ -367,4 +370,46 @@ fn a_fragmented_image_comes_back_while_its_windows_are_laid_out_again() {
         &session.segment_with("memory", LEN, &small).unwrap(),
         &model,
     );
+}
+
+#[test]
+fn a_segment_whose_bytes_mean_something_else_is_refused_with_both_meanings() {
+    let store = tempfile::tempdir().unwrap();
+    let (grid, list) = (Fingerprint::named("grid v2"), Fingerprint::named("list v1"));
+    let says = |meaning| SegmentOptions::new().fingerprint(meaning);
+    let session = open(store.path());
+    let segment = session.segment_with("cells", LEN, &says(grid)).unwrap();
+    segment.write(0, b"cells").unwrap();
+    session.segment("bare", LEN).unwrap();
+    session.suspend().unwrap();
+    let session = open(store.path());
+    let refused = |name: &str, meaning| {
+        let error = session.segment_with(name, 0, &says(meaning)).unwrap_err();
+        let text = error.to_string();
+        match error {
+            OpenError::OtherFingerprint {
+                recorded, wanted, ..
+            } => (recorded, wanted, text),
+            other => panic!("{other}"),
+        }
+    };
+    let (recorded, wanted, text) = refused("cells", list);
+    assert_eq!((recorded, wanted), (grid, list));
+    for said in ["`cells`", "`image`", "\"grid v2\"", "\"list v1\""] {
+        assert!(text.contains(said), "no {said} in: {text}");
+    }
+    // Who said nothing when the segment was made cannot have meant this.
+    let (recorded, _, text) = refused("bare", list);
+    assert_eq!(recorded, Fingerprint::NONE);
+    assert!(text.contains("nothing in particular"), "{text}");
+    // A refusal changes nothing: who agrees gets it, and who does not ask too.
+    let agreed = session.segment_with("cells", 0, &says(grid)).unwrap();
+    assert_eq!(content(&agreed)[..5], *b"cells");
+    assert_eq!(session.segment("cells", 0).unwrap().fingerprint(), grid);
+    // It outlives a session that did not say it.
+    agreed.write(0, b"CELLS").unwrap();
+    session.suspend().unwrap();
+    let session = open(store.path());
+    assert!(session.segment_with("cells", 0, &says(list)).is_err());
+    assert!(session.segment_with("cells", 0, &says(grid)).is_ok());
 }

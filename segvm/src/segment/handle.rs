@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use segvm_blockcache::BlockSize;
 use segvm_os::PageSize;
 
-use super::state::Shared;
+use super::{Fingerprint, state::Shared};
 use crate::{
     gate::{GateError, Kind},
     session::{OpenError, core::Core},
@@ -20,6 +20,7 @@ pub struct SegmentOptions {
     block_size: Option<BlockSize>,
     base: Option<usize>,
     reserved: Option<usize>,
+    fingerprint: Fingerprint,
 }
 
 impl SegmentOptions {
@@ -48,6 +49,21 @@ impl SegmentOptions {
     pub fn reserve(mut self, bytes: usize) -> Self {
         self.reserved = Some(bytes);
         self
+    }
+
+    /// What the program takes the bytes for. Without it nothing is recorded, and nothing compared.
+    ///
+    /// - **Errors**: asking for a segment that is recorded with another one, or with none, is
+    ///   [`OpenError::OtherFingerprint`]. It is recorded when the segment is made and never changes: bytes with a new layout go
+    ///   into a new segment.
+    #[must_use]
+    pub fn fingerprint(mut self, meaning: Fingerprint) -> Self {
+        self.fingerprint = meaning;
+        self
+    }
+
+    pub(crate) fn meaning(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     pub(crate) fn size(&self) -> BlockSize {
@@ -86,6 +102,14 @@ impl SegmentOptions {
                 format!("base {base:#x}"),
             ));
         }
+        if self.fingerprint != Fingerprint::NONE && self.fingerprint != shared.fingerprint {
+            return Err(OpenError::OtherFingerprint {
+                image: image.to_owned(),
+                segment: shared.name.clone(),
+                recorded: shared.fingerprint,
+                wanted: self.fingerprint,
+            });
+        }
         Ok(())
     }
 }
@@ -118,6 +142,12 @@ impl Segment {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    /// What the bytes mean, as it was said when the segment was made.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.shared.fingerprint
     }
 
     /// Bytes in use: a multiple of the block size.

@@ -10,6 +10,7 @@ use segvm_blockcache::{BlockId, BlockIndex, BlockSize, Layout, Place, Tree};
 use segvm_home::SegmentKind;
 use segvm_os::{Kernel, KernelError, PageRange};
 
+use super::Fingerprint;
 use crate::{
     checkpoint::{CheckpointError, InSegment},
     dirty::Tracker,
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) kind: SegmentKind,
     pub(crate) block_size: BlockSize,
+    /// What the program said that the bytes mean when it made the segment; a heap's roots have their own.
+    pub(crate) fingerprint: Fingerprint,
     /// All of the address space that the segment may ever use.
     pub(crate) reservation: PageRange,
     /// Bytes in use from the base: a multiple of the block size, at most the reservation's. It only grows (a restore
@@ -37,12 +40,14 @@ impl Shared {
         name: String,
         kind: SegmentKind,
         block_size: BlockSize,
+        fingerprint: Fingerprint,
         reservation: PageRange,
     ) -> Self {
         Self {
             name,
             kind,
             block_size,
+            fingerprint,
             reservation,
             len: AtomicUsize::new(0),
             growing: Mutex::new(()),
@@ -141,7 +146,6 @@ pub(crate) struct State {
     pub(crate) collected: Vec<PageRange>,
     /// What to put back if it fails, newest last.
     pub(crate) undo: Vec<Was>,
-    pub(crate) fingerprint: [u8; 32],
 }
 
 impl State {

@@ -159,7 +159,7 @@ fn record_of(segment: &SegmentState, tree: TreeId) -> SegmentRecord {
         base: shared.base() as u64,
         reserved: shared.reservation.len() as u64,
         kind: shared.kind,
-        fingerprint: segment.fingerprint,
+        fingerprint: *shared.fingerprint.as_bytes(),
         ranges: Vec::new(),
     }
 }

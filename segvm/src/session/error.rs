@@ -12,7 +12,7 @@ use crate::{
     gate::GateError,
     heap::HeapError,
     root::{GuardError, RootError},
-    segment::ranges::ClaimError,
+    segment::{Fingerprint, ranges::ClaimError},
 };
 
 /// Why an image could not be opened or restored.
@@ -107,6 +107,21 @@ pub enum OpenError {
         has: String,
         /// What was asked for.
         wanted: String,
+    },
+    /// The bytes of the segment mean something else than what this program takes them for.
+    #[error(
+        "the bytes of segment `{segment}` of image `{image}` are recorded to be {recorded}, and this program takes them for \
+         {wanted}: open it with a program that agrees, or make a segment of another name"
+    )]
+    OtherFingerprint {
+        /// The image.
+        image: String,
+        /// The segment.
+        segment: String,
+        /// What was said when it was made.
+        recorded: Fingerprint,
+        /// What was asked for.
+        wanted: Fingerprint,
     },
     /// A segment of the session did not exist at the commit that is to be restored.
     #[error("segment `{segment}` did not exist at commit {commit}")]

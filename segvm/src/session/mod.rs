@@ -262,7 +262,8 @@ impl Session {
 
     /// As [`segment`](Session::segment), with options for when it is made.
     ///
-    /// - **Errors**: [`OpenError::OtherSegment`] if it exists with another block size, base or kind.
+    /// - **Errors**: [`OpenError::OtherSegment`] if it exists with another block size, base or kind,
+    ///   [`OpenError::OtherFingerprint`] if its bytes are recorded to mean something else.
     pub fn segment_with(
         &self,
         name: &str,
@@ -324,6 +325,7 @@ impl Session {
             name.to_owned(),
             kind,
             size,
+            options.meaning(),
             range,
         ));
         self.enlist(
@@ -339,7 +341,6 @@ impl Session {
                 pending: Vec::new(),
                 collected: Vec::new(),
                 undo: Vec::new(),
-                fingerprint: [0; 32],
             },
             false,
         );

@@ -10,6 +10,7 @@ use super::error::OpenError;
 use crate::{
     dirty::{Tracker, WINDOW},
     segment::{
+        Fingerprint,
         ranges::Owner,
         state::{Shared, State as SegmentState},
     },
@@ -44,6 +45,7 @@ pub(crate) fn attach(
         record.name.clone(),
         record.kind,
         record.block_size,
+        Fingerprint::from_bytes(record.fingerprint),
         reservation,
     ));
     world.ranges.claim(&*world.kernel, reservation, owner)?;
@@ -56,7 +58,6 @@ pub(crate) fn attach(
         pending: Vec::new(),
         collected: Vec::new(),
         undo: Vec::new(),
-        fingerprint: record.fingerprint,
     };
     let shown = show(world, store, &mut segment, record);
     if shown.is_err() {

@@ -33,7 +33,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use segvm::{BlockSize, Rounds, Segment, SegmentOptions, Session, SessionOptions};
+use segvm::{BlockSize, Fingerprint, Rounds, Segment, SegmentOptions, Session, SessionOptions};
 
 use self::{bytes::text, image::Image};
 
@@ -70,7 +70,9 @@ fn open(store: &Path, image: &str) -> Session {
 fn segments(session: &Session, model: &mut Model) -> Vec<Segment> {
     let made = SEGMENTS.map(|(name, log2, len)| {
         let size = BlockSize::from_log2(log2).unwrap();
-        let options = SegmentOptions::new().block_size(size);
+        let options = SegmentOptions::new()
+            .block_size(size)
+            .fingerprint(Fingerprint::named(name));
         let segment = session.segment_with(name, len, &options).unwrap();
         model.entry(name).or_default().resize(segment.len(), 0);
         segment
@@ -143,12 +145,13 @@ fn check(store: &Path, name: &str, saved: &[(String, Model)], most: usize, seen:
             seen.holes += usize::from(content.stored << segment.shape.log2 < segment.shape.len);
             assert!(segment.base > 0 && segment.reserved >= segment.shape.len);
             if segment.heap {
-                assert_ne!(segment.fingerprint, [1; 32]);
+                assert_eq!(segment.fingerprint, [0; 32]);
                 assert!(content.bytes.starts_with(b"segvmhp\0"));
                 let count = (COUNT + record.sequence).to_le_bytes();
                 assert!(content.bytes.windows(8).any(|word| word == count));
                 continue;
             }
+            assert!(segment.fingerprint.starts_with(segment.name.as_bytes()));
             let expected = &model[segment.name.as_str()];
             let same = content.bytes == *expected;
             assert!(same, "{} of commit {id:.12}", segment.name);
