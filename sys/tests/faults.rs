@@ -27,14 +27,20 @@ impl Mappable for Short {
 }
 
 const CHILD: &str = "SEGVM_OS_FAULTS_CHILD";
+/// The file to map: the parent's, since a child that is killed removes none.
+const FILE: &str = "SEGVM_OS_FAULTS_FILE";
 
-/// Runs the test `name` of this binary once more, where it takes the child's part.
-fn child_of(name: &str) -> Output {
-    Command::new(env::current_exe().unwrap())
+/// The test `name` of this binary once more, where it takes the child's part.
+fn command(name: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
         .args(["--exact", name, "--nocapture"])
-        .env(CHILD, "yes")
-        .output()
-        .unwrap()
+        .env(CHILD, "yes");
+    command
+}
+
+fn child_of(name: &str) -> Output {
+    command(name).output().unwrap()
 }
 
 fn is_child() -> bool {
@@ -62,21 +68,38 @@ fn map_short(kernel: &RealKernel, range: PageRange) {
     unsafe { kernel.map_file(range, &Short(file), 0) }.unwrap();
 }
 
+/// Maps a file from its second page on, which is its last.
+fn map_named(kernel: &RealKernel, range: PageRange) {
+    let file = File::open(env::var_os(FILE).unwrap()).unwrap();
+    // SAFETY: the range was reserved; nobody changes the file.
+    unsafe { kernel.map_file(range, &Short(file), range.len() as u64 / 2) }.unwrap();
+}
+
 #[test]
 fn an_unreadable_page_is_named_and_then_kills() {
+    let page = rustix::param::page_size();
     if is_child() {
         let kernel = RealKernel::new().unwrap();
         let range = two_pages(&kernel);
-        map_short(&kernel, range);
+        map_named(&kernel, range);
         let _watch = watch_faults(range, FaultKind::Unreadable, "image notes: disk error").unwrap();
         touch(range.end() - 1);
         return;
     }
-    let output = child_of("an_unreadable_page_is_named_and_then_kills");
+    let file = tempfile::Builder::new().suffix(".pack").tempfile().unwrap();
+    file.as_file().set_len(page as u64 + 10).unwrap();
+    let output = command("an_unreadable_page_is_named_and_then_kills")
+        .env(FILE, file.path())
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    let at = 0x5a00_0000_0000_usize + 2 * rustix::param::page_size() - 1;
-    let offset = 2 * rustix::param::page_size() - 1;
-    let line = format!("image notes: disk error (at {at:#x}, offset {offset:#x})\n");
+    let offset = 2 * page - 1;
+    let at = 0x5a00_0000_0000_usize + offset;
+    let line = format!(
+        "image notes: disk error (at {at:#x}, offset {offset:#x}; file {}, offset {:#x})\n",
+        file.path().file_name().unwrap().display(),
+        page + offset
+    );
     assert!(said.contains(&line), "{said}");
     assert_eq!(said.matches("image notes").count(), 1, "{said}");
     assert_eq!(output.status.signal(), Some(libc::SIGBUS));
@@ -147,4 +170,31 @@ fn an_earlier_handler_has_the_last_word() {
     let output = child_of("an_earlier_handler_has_the_last_word");
     assert!(String::from_utf8_lossy(&output.stderr).contains("image notes: disk error"));
     assert_eq!(output.status.code(), Some(42));
+}
+
+/// The name of the file is help, not the point: without it the rest is still said.
+#[test]
+fn a_process_that_may_open_no_more_files_hears_the_rest() {
+    if is_child() {
+        let kernel = RealKernel::new().unwrap();
+        let range = two_pages(&kernel);
+        map_short(&kernel, range);
+        let _watch = watch_faults(range, FaultKind::Unreadable, "image notes: disk error").unwrap();
+        let none = rustix::process::Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, none).unwrap();
+        touch(range.end() - 1);
+        return;
+    }
+    let output = child_of("a_process_that_may_open_no_more_files_hears_the_rest");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let offset = 2 * rustix::param::page_size() - 1;
+    assert!(
+        said.contains("image notes: disk error (at ")
+            && said.contains(&format!("offset {offset:#x})\n")),
+        "{said}"
+    );
+    assert_eq!(output.status.signal(), Some(libc::SIGBUS));
 }

@@ -182,9 +182,10 @@ impl Ranges {
             segment,
         } = owner;
         let text = match kind {
+            // The pack and the offset in it follow, from the kernel. The directory comes last: a long one is cut.
             FaultKind::Unreadable => format!(
-                "segvm: a page of segment `{segment}` of image `{image}` could not be read from the packs in {}: \
-                 the disk failed, or a pack was cut; `open` with an older checkpoint, or restore the store from a copy",
+                "segvm: a page of segment `{segment}` of image `{image}` could not be read: the disk failed, or a pack \
+                 was cut; `Session::restore` an older checkpoint, or the store from a copy; its packs are in {}",
                 store.join("packs").display()
             ),
             _ => format!(

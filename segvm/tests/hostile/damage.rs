@@ -1,14 +1,17 @@
 //! Files that are lost, changed, or from the future: an error with a name, or an older checkpoint; never other bytes.
 
 use std::{
+    env,
     fs::{self, OpenOptions},
-    os::unix::fs::FileExt,
+    os::unix::{fs::FileExt, process::ExitStatusExt},
     path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::Ordering,
 };
 
 use segvm::{OpenError, Segment, Session, SessionOptions};
 
-use super::harness::{BLOCK, content, memory, open};
+use super::harness::{BLOCK, PAGE, content, memory, open, word};
 
 const LEN: usize = 20 * BLOCK;
 
@@ -233,6 +236,88 @@ fn a_lost_pack_is_named_and_what_lies_in_others_comes_back() {
     let error = try_open(store.path()).map(|_| ()).unwrap_err();
     assert!(!chain(&error).is_empty());
     assert_eq!(states.len(), 4);
+}
+
+const CUT_STORE: &str = "SEGVM_TEST_CUT_STORE";
+const CUT_AT: &str = "SEGVM_TEST_CUT_AT";
+
+/// Run by the test below as another process, which dies of it; by itself it does nothing.
+#[test]
+fn another_process_reads_what_was_cut() {
+    let Some(store) = env::var_os(CUT_STORE) else {
+        return;
+    };
+    let store = Path::new(&store);
+    let at = env::var(CUT_AT).unwrap().parse().unwrap();
+    let session = open(store);
+    let segment = memory(&session, LEN);
+    for pack in files(&store.join("packs")) {
+        let pack = OpenOptions::new().write(true).open(pack).unwrap();
+        pack.set_len(0).unwrap();
+    }
+    // As the program would, by its own load: `Segment::read` is the kernel's copy, which answers with an error.
+    let found = word(&segment, at).load(Ordering::Relaxed);
+    panic!("what was cut off could be read: {found}");
+}
+
+/// A pack that is cut while it is mapped is what the disk's read error looks like to the process: SIGBUS.
+#[test]
+fn a_page_that_cannot_be_read_is_named_with_pack_and_place() {
+    // A place in each pack: life 2 wrote the first half again.
+    let mut named = Vec::new();
+    for at in [3 * PAGE + 8, 17 * BLOCK + PAGE + 80] {
+        let store = tempfile::tempdir().unwrap();
+        let (_, last) = two_lives(store.path()).pop().unwrap();
+        let packs: Vec<(String, Vec<u8>)> = files(&store.path().join("packs"))
+            .iter()
+            .map(|path| {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                (name.to_owned(), fs::read(path).unwrap())
+            })
+            .collect();
+        let child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "damage::another_process_reads_what_was_cut"])
+            .env(CUT_STORE, store.path())
+            .env(CUT_AT, at.to_string())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stderr);
+        assert_eq!(child.status.signal(), Some(7), "SIGBUS: {said}");
+        let line = said
+            .lines()
+            .find(|line| line.starts_with("segvm: "))
+            .unwrap();
+        for part in [
+            "segment `memory` of image `hostile`",
+            "`Session::restore` an older checkpoint",
+            store.path().join("packs").to_str().unwrap(),
+            &format!("offset {at:#x}; file "),
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+        let (_, place) = line.rsplit_once("; file ").unwrap();
+        let (name, offset) = place
+            .strip_suffix(')')
+            .unwrap()
+            .split_once(", offset 0x")
+            .unwrap();
+        let offset = usize::from_str_radix(offset, 16).unwrap();
+        let life = packs.iter().position(|(pack, _)| pack == name);
+        let (_, bytes) = &packs[life.unwrap_or_else(|| panic!("no such pack: {line}"))];
+        let page = at / PAGE * PAGE;
+        let from = offset - (at - page);
+        assert!(
+            bytes[from..from + PAGE] == last[page..page + PAGE],
+            "not there: {line}"
+        );
+        named.push(life.unwrap());
+    }
+    named.sort_unstable();
+    assert_eq!(
+        named,
+        [0, 1],
+        "both packs were cut, and each is named for what lay in it"
+    );
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

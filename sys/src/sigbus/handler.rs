@@ -1,13 +1,16 @@
 //! What runs in the signal.
 //!
 //! It may call: loads from the static table, arithmetic on its stack, `write(2)` as a raw system call (errno stays
-//! as it was), `sigaction` and `raise`. No allocation, lock, panic or log. It ends by chaining.
+//! as it was), what `maps` lists, `sigaction` and `raise`. No allocation, lock, panic or log. It ends by chaining.
 
 use std::{io, mem, os::fd::BorrowedFd, ptr, sync::OnceLock};
 
 use libc::{c_int, c_void, siginfo_t};
 
-use super::table::{FaultKind, TEXT_LEN, find};
+use super::{
+    maps::{self, NAME_LEN},
+    table::{FaultKind, TEXT_LEN, find},
+};
 
 /// What handled the two signals before: set before the handler is installed.
 static BEFORE: OnceLock<Result<[libc::sigaction; 2], c_int>> = OnceLock::new();
@@ -69,9 +72,18 @@ extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void
             let mut line = Line::new();
             line.push(text.bytes.get(..text.len).unwrap_or_default());
             line.push(b" (at ");
-            line.push_hex(at);
+            line.push_hex(at as u64);
             line.push(b", offset ");
-            line.push_hex(text.offset);
+            line.push_hex(text.offset as u64);
+            // A range that forbids every access shows no file.
+            if kind == FaultKind::Unreadable
+                && let Some(place) = maps::file_at(at)
+            {
+                line.push(b"; file ");
+                line.push(place.name());
+                line.push(b", offset ");
+                line.push_hex(place.offset);
+            }
             line.push(b")\n");
             line.print();
         }
@@ -120,16 +132,19 @@ fn die(signal: c_int, code: c_int) {
     }
 }
 
+/// Room for the text, the file's name, and the numbers and words between them.
+const LINE_LEN: usize = TEXT_LEN + NAME_LEN + 112;
+
 /// A line that is put together on the stack; what does not fit is left out.
 struct Line {
-    bytes: [u8; TEXT_LEN + 64],
+    bytes: [u8; LINE_LEN],
     len: usize,
 }
 
 impl Line {
     fn new() -> Self {
         Self {
-            bytes: [0; TEXT_LEN + 64],
+            bytes: [0; LINE_LEN],
             len: 0,
         }
     }
@@ -143,11 +158,12 @@ impl Line {
         }
     }
 
-    fn push_hex(&mut self, number: usize) {
+    fn push_hex(&mut self, number: u64) {
         self.push(b"0x");
-        let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
+        let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
         for place in (0..digits).rev() {
-            let digit = (number >> (4 * place)) & 0xf;
+            let [.., digit] = ((number >> (4 * place)) & 0xf).to_be_bytes();
+            let digit = usize::from(digit);
             self.push(b"0123456789abcdef".get(digit..=digit).unwrap_or_default());
         }
     }

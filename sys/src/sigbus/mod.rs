@@ -7,7 +7,9 @@
 //!
 //! - `table`: which ranges, and the words for them, in a static table without locks.
 //! - `handler`: what runs in the signal.
+//! - `maps`: which file is mapped where the fault was.
 mod handler;
+mod maps;
 mod table;
 
 pub use table::{FaultKind, FaultWatch, WatchFaultsError, watch_faults};

@@ -133,7 +133,8 @@ pub struct FaultWatch {
     range: PageRange,
 }
 
-/// Watches a range: a fault of this `kind` in it prints `text`, the address and the offset before the process dies.
+/// Watches a range: a fault of this `kind` in it prints `text`, the address and the offset before the process dies; with
+/// [`FaultKind::Unreadable`] also the name of the file that is mapped there and the offset in it, if the kernel says so.
 ///
 /// The handler is installed once per process, with the first range; it is on the alternate stack where the thread has
 /// one, and passes every signal on to the handler that was there before.
