@@ -24,13 +24,13 @@ pub struct SegmentOptions {
 }
 
 impl SegmentOptions {
-    /// The defaults: 16 KiB blocks, 64 GiB reserved, a base chosen from the names.
+    /// The defaults: blocks of 16 KiB (a page where pages are larger), 64 GiB reserved, a base chosen from the names.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Blocks of this size: larger ones hash no faster, and a small change stores more.
+    /// Blocks of this size, at least a page: larger ones hash no faster, and a small change stores more.
     #[must_use]
     pub fn block_size(mut self, size: BlockSize) -> Self {
         self.block_size = Some(size);
@@ -66,16 +66,32 @@ impl SegmentOptions {
         self.fingerprint
     }
 
-    pub(crate) fn size(&self) -> BlockSize {
-        self.block_size.unwrap_or_default()
+    /// The block size on a machine with such pages.
+    ///
+    /// - **Errors**: pages are what is tracked and mapped, so a block has at least one.
+    pub(crate) fn size(&self, segment: &str, page: PageSize) -> Result<BlockSize, OpenError> {
+        let least = BlockSize::from_log2(page.log2()).unwrap_or(BlockSize::MAX);
+        let size = self.block_size.unwrap_or_default();
+        if size >= least {
+            return Ok(size);
+        }
+        match self.block_size {
+            None => Ok(least),
+            Some(block_size) => Err(OpenError::BlockBelowPage {
+                segment: segment.to_owned(),
+                block_size,
+                least,
+            }),
+        }
     }
 
     pub(crate) fn base_address(&self) -> Option<usize> {
         self.base
     }
 
-    pub(crate) fn reserved(&self, page: PageSize) -> usize {
-        let unit = self.size().bytes().max(page.bytes());
+    /// How much address space, for blocks of this size.
+    pub(crate) fn reserved(&self, size: BlockSize) -> usize {
+        let unit = size.bytes();
         self.reserved
             .unwrap_or(RESERVED)
             .max(unit)

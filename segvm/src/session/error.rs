@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::PathBuf};
 
-use segvm_blockcache::{MarksError, ReadError, RebuildError, StoreError, TreeError};
+use segvm_blockcache::{BlockSize, MarksError, ReadError, RebuildError, StoreError, TreeError};
 use segvm_home::{AcquireError, LogError, ParseNameError, ParseRefError, ResolveError};
 use segvm_os::KernelError;
 
@@ -107,6 +107,16 @@ pub enum OpenError {
         has: String,
         /// What was asked for.
         wanted: String,
+    },
+    /// Blocks were asked for that are smaller than this machine's pages.
+    #[error("segment `{segment}`: {block_size:?} were asked for, and a page of this machine has {} KiB: ask for {least:?}", .least.bytes() >> 10)]
+    BlockBelowPage {
+        /// The segment.
+        segment: String,
+        /// What was asked for.
+        block_size: BlockSize,
+        /// Blocks of one page.
+        least: BlockSize,
     },
     /// The bytes of the segment mean something else than what this program takes them for.
     #[error(

@@ -305,7 +305,8 @@ impl Session {
     ) -> Result<Arc<Shared>, OpenError> {
         let world = &self.core.world;
         let owner = self.owner_of(name);
-        let len = options.reserved(world.kernel.page_size());
+        let size = options.size(name, world.kernel.page_size())?;
+        let len = options.reserved(size);
         let range = match options.base_address() {
             Some(base) => {
                 let range =
@@ -319,7 +320,6 @@ impl Session {
             }
             None => world.ranges.claim_any(&*world.kernel, len, &owner)?,
         };
-        let size = options.size();
         let shared = Arc::new(Shared::new(
             Arc::clone(&world.kernel),
             name.to_owned(),
@@ -465,6 +465,7 @@ impl Session {
         state.check_usable(core)?;
         let now = Timestamp::from((core.world.now)());
         let record = core.home.resolve(&core.image, &reference.parse()?, now)?;
+        check_machine(&core.world, &core.image, &record)?;
         let _closed = core
             .gate
             .close_even_if_poisoned(Closing::Everybody, core.gate_timeout)?;

@@ -36,7 +36,7 @@ pub(crate) fn attach(
         .ok()
         .zip(usize::try_from(record.reserved).ok())
         .and_then(|(base, len)| PageRange::new(page, base, len))
-        .filter(|_| record.len <= record.reserved)
+        .filter(|_| record.len <= record.reserved && record.block_size.bytes() >= page.bytes())
         .ok_or_else(|| OpenError::BadRecord {
             segment: record.name.clone(),
         })?;

@@ -57,6 +57,8 @@ pub(crate) fn decode(commit: &[u8]) -> Read<Commit> {
     let segments: Vec<Segment> = (0..segments)
         .map(|_| segment(&mut bytes))
         .collect::<Read<_>>()?;
+    let kept = segments.iter().all(|segment| segment.shape.log2 >= page);
+    rule(kept, "a block smaller than a page", bytes.at())?;
     let ascending = segments.windows(2).all(|two| two[0].name < two[1].name);
     rule(ascending, "segments out of order", bytes.at())?;
     let attributes: Vec<(String, Vec<u8>)> = (0..attributes)
