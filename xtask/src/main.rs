@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod step;
 mod test;
+mod unsafe_list;
 
 use std::process::ExitCode;
 
@@ -17,8 +18,8 @@ The project's own commands, run as `cargo xtask COMMAND`:
                            DIR instead of the sources that cargo fetched. A second run goes on
       --clean              removes what earlier runs left in target/demo
   test [--all]             everything a change must pass: format, clippy, tests, doc tests, rustdoc,
-                           dependency policy, saved fuzz inputs. --all adds the long soaks
-  lint                     the parts of `test` that run no test: format, clippy, rustdoc, policy
+                           the list of unsafe code, dependency policy, saved fuzz inputs. --all adds the long soaks
+  lint                     the parts of `test` that run no test: format, clippy, rustdoc, unsafe list, policy
   bench [SUITE] [OPTIONS]  measures both sides of every row (default suite: core), prints a table and
                            updates docs/measurements.md
       --json               one JSON array instead of the table

@@ -20,6 +20,12 @@ pub(crate) enum Failure {
         outcome: String,
         remedy: String,
     },
+    /// One of our own checks found something.
+    Check {
+        step: String,
+        wrong: String,
+        remedy: String,
+    },
 }
 
 impl Failure {
@@ -31,7 +37,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
-            Self::Step { .. } => ExitCode::from(1),
+            Self::Step { .. } | Self::Check { .. } => ExitCode::from(1),
         }
     }
 }
@@ -49,6 +55,11 @@ impl fmt::Display for Failure {
                 f,
                 "step `{step}` failed ({outcome})\n  command: {command}\n  remedy:  {remedy}"
             ),
+            Self::Check {
+                step,
+                wrong,
+                remedy,
+            } => write!(f, "step `{step}` failed:\n{wrong}\n  remedy:  {remedy}"),
         }
     }
 }
@@ -79,6 +90,29 @@ impl Run {
             Err(failure) => {
                 println!("==> {name}: FAILED");
                 Outcome::Failed(failure)
+            }
+        };
+        self.outcomes.push((name.to_owned(), outcome));
+    }
+
+    /// Runs a check of our own; its error is what is wrong, a line each.
+    pub(crate) fn check(
+        &mut self,
+        name: &str,
+        remedy: &str,
+        check: impl FnOnce() -> Result<(), String>,
+    ) {
+        println!("==> {name}");
+        let begun = Instant::now();
+        let outcome = match check() {
+            Ok(()) => Outcome::Passed(begun.elapsed()),
+            Err(wrong) => {
+                println!("{wrong}\n==> {name}: FAILED");
+                Outcome::Failed(Failure::Check {
+                    step: name.to_owned(),
+                    wrong,
+                    remedy: remedy.to_owned(),
+                })
             }
         };
         self.outcomes.push((name.to_owned(), outcome));

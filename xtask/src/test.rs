@@ -1,6 +1,9 @@
 //! `cargo xtask test` and `lint`: what every change must pass.
 
-use crate::step::{Failure, Run, cargo, has_subcommand, root, target_dir};
+use crate::{
+    step::{Failure, Run, cargo, has_subcommand, root, target_dir},
+    unsafe_list,
+};
 
 /// Runs every check; `--all` adds the tests marked `#[ignore]`, which are the long soaks.
 pub(crate) fn test(arguments: &[String]) -> Result<(), Failure> {
@@ -51,6 +54,11 @@ fn lints(run: &mut Run) {
         "rustdoc",
         cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
         "mend the doc comment it names",
+    );
+    run.check(
+        "list of unsafe code",
+        "say in docs/unsafe.md what the file's unsafe code rests on, and which test would notice",
+        || unsafe_list::check(&root()),
     );
     if has_subcommand("deny") {
         run.step(
