@@ -60,16 +60,28 @@ fn lints(run: &mut Run) {
         "say in docs/unsafe.md what the file's unsafe code rests on, and which test would notice",
         || unsafe_list::check(&root()),
     );
-    if has_subcommand("deny") {
-        run.step(
-            "dependency policy",
-            &mut cargo(["deny", "check", "licenses", "bans", "sources"]),
-            "replace the crate it names, or argue for it in deny.toml",
-        );
-    } else {
-        run.skip(
-            "dependency policy",
+    policy(run);
+}
+
+fn policy(run: &mut Run) {
+    const NAME: &str = "dependency policy";
+    if !has_subcommand("deny") {
+        return run.skip(
+            NAME,
             "cargo-deny is not here (`cargo install --locked cargo-deny`)",
+        );
+    }
+    // fuzz/ is a workspace of its own, which the first look does not see.
+    for (name, manifest) in [
+        (NAME, "Cargo.toml"),
+        ("dependency policy, fuzz", "fuzz/Cargo.toml"),
+    ] {
+        run.step(
+            name,
+            cargo(["deny", "--manifest-path"])
+                .arg(root().join(manifest))
+                .args(["check", "licenses", "bans", "sources"]),
+            "replace the crate it names, or argue for it in deny.toml",
         );
     }
 }
