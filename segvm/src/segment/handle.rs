@@ -167,6 +167,9 @@ impl Segment {
     }
 
     /// Bytes in use: a multiple of the block size.
+    ///
+    /// It only grows, but for [`Session::restore`](crate::Session::restore): then it is what it was at that commit, for all
+    /// handles. What lies past it is gone: an access by address faults, and growing again brings zeros.
     #[must_use]
     #[expect(
         clippy::len_without_is_empty,
@@ -183,8 +186,17 @@ impl Segment {
     }
 
     /// Makes the segment at least `len` bytes long; new bytes are zero.
+    ///
+    /// - **Blocks**: as a write does, while a checkpoint copies its residue or a restore runs.
+    /// - **Errors**: [`OpenError::OtherSegment`] where less is reserved.
     pub fn grow(&self, len: usize) -> Result<(), OpenError> {
         self.core.check_process()?;
+        if len <= self.len() {
+            return Ok(());
+        }
+        // A restore maps the range anew and sets the length: growing meanwhile would count fenced pages as in use.
+        let gate = &self.core.gate;
+        let _pass = gate.enter(Kind::Write, gate.label(&self.shared.name))?;
         if self.shared.grow(len)? {
             return Ok(());
         }

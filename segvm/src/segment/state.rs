@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     /// Bytes in use from the base: a multiple of the block size, at most the reservation's. It only grows (a restore
     /// may lower it, with the gate closed to everybody). Released after the memory is there; pairs with `len()`.
     len: AtomicUsize,
-    /// Serialises growth. A leaf lock.
+    /// Serialises growth, all of which is inside a write pass of the gate: a restore sets the length too. A leaf lock.
     growing: Mutex<()>,
     kernel: Arc<dyn Kernel>,
 }

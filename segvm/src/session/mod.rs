@@ -454,6 +454,8 @@ impl Session {
     ///
     /// `reference` is what follows `@` in a name: `-1` for the one before the newest, or a commit's first digits.
     ///
+    /// Segments have the lengths they had: see [`Segment::len`].
+    ///
     /// - **Durable**: the image's line is as before until the next checkpoint, which notes where it was restored from.
     /// - **Errors**: with the gate still held by a guard; or where a segment did not exist then.
     pub fn restore(&self, reference: &str) -> Result<CommitId, OpenError> {
