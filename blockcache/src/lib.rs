@@ -6,16 +6,19 @@
 //! | room | for |
 //! |---|---|
 //! | [`disk`] | the seam to the file system, with its doubles |
-//! | `id`, `unit` | names and numbers |
+//! | `id`, `unit`, `root` | names and numbers, and what refers to them from outside |
 //! | `tree` | which block is where in a segment: nodes, built incrementally |
 //! | `pack` | blocks and nodes on disk: written, sealed, recovered |
 //! | `extent` | which runs of a segment lie in one piece, so that they can be mapped |
 //! | `store` | one directory with all of it |
+//! | [`fsck`] | whether all of it is what it should be |
 
 pub mod disk;
 mod extent;
+pub mod fsck;
 mod id;
 mod pack;
+mod root;
 mod store;
 mod tree;
 mod unit;
@@ -26,6 +29,7 @@ pub use id::{
     TreeId,
 };
 pub use pack::*;
+pub use root::{ImageMark, TreeRoot};
 pub use store::*;
 pub use tree::*;
 pub use unit::{BlockIndex, BlockSize, Codec, Place};

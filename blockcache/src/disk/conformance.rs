@@ -169,6 +169,31 @@ fn direct_and_ordinary_writes_of_one_file_agree() {
 }
 
 #[test]
+fn direct_and_ordinary_reads_of_one_file_agree() {
+    on_each_disk(|disk, root| {
+        let file = disk.open(&root.join("file"), Open::Create).unwrap();
+        let content = painted(5 * 4096 + 100);
+        file.write_at(0, &content).unwrap();
+        let mut memory = vec![0; 6 * 4096];
+        let skew = memory.as_ptr().align_offset(4096);
+        for (at, skew, len) in [
+            (0, skew, 8192),
+            (4096, skew, 4 * 4096 + 100),
+            (4096, skew + 1, 4096),
+            (100, skew, 4096),
+            (5 * 4096, skew, 0),
+        ] {
+            let buf = &mut memory[skew..][..len];
+            file.read_direct(at as u64, buf).unwrap();
+            assert_eq!(buf, &content[at..][..len], "{disk:?} at {at}");
+        }
+        let past = &mut memory[skew..][..8192];
+        let end = file.read_direct(4 * 4096, past);
+        assert_eq!(kind(end), ErrorKind::UnexpectedEof, "{disk:?}");
+    });
+}
+
+#[test]
 fn a_second_lock_of_one_process_is_refused_with_its_own_pid() {
     on_each_disk(|disk, root| {
         let path = root.join("lock");

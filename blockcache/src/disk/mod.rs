@@ -103,6 +103,12 @@ pub trait DiskFile: Mappable + Send + Sync {
     /// (`O_DIRECT`); answers whether they do. A file system that refuses gets ordinary writes.
     fn prefer_direct(&self) -> bool;
 
+    /// Reads as `read_at`, past the page cache where offset, length and address are aligned to 4 KiB and the file
+    /// system can: to see what the disk has, and to leave the cache to those who need it.
+    fn read_direct(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.read_at(offset, buf)
+    }
+
     /// Sets disk space aside for the range without changing the file's length. Best effort where unsupported.
     ///
     /// - **Errors**: `StorageFull` where there is no room.

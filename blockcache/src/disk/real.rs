@@ -53,6 +53,7 @@ impl Disk for RealDisk {
             path: path.to_owned(),
             file,
             direct: OnceLock::new(),
+            direct_reads: OnceLock::new(),
             direct_refused: AtomicBool::new(false),
         }))
     }
@@ -115,7 +116,9 @@ struct RealFile {
     /// A second descriptor of the same file with `O_DIRECT`: filled by the first `prefer_direct`, `None` where the
     /// file system has no such thing.
     direct: OnceLock<Option<File>>,
-    /// Set when a well-aligned direct write was answered with EINVAL: some file systems accept the flag and refuse
+    /// The same for reading, filled by the first `read_direct`.
+    direct_reads: OnceLock<Option<File>>,
+    /// Set when a well-aligned direct write or read was answered with EINVAL: some file systems accept the flag and refuse
     /// the write. A hint that pairs with nothing: a racing writer learns it once more by itself.
     direct_refused: AtomicBool,
 }
@@ -124,15 +127,11 @@ impl RealFile {
     /// The descriptor that `bytes` at `offset` can be written through directly, where there is one.
     fn direct_for(&self, offset: u64, bytes: &[u8]) -> Option<&File> {
         let direct = self.direct.get()?.as_ref()?;
-        let aligned = offset.is_multiple_of(DIRECT_ALIGN as u64)
-            && bytes.len().is_multiple_of(DIRECT_ALIGN)
-            && bytes.as_ptr().addr().is_multiple_of(DIRECT_ALIGN);
-        (aligned && !self.direct_refused.load(Ordering::Relaxed)).then_some(direct)
+        (aligned(offset, bytes) && !self.direct_refused.load(Ordering::Relaxed)).then_some(direct)
     }
 
-    fn open_direct(&self) -> Option<File> {
-        let direct = OpenOptions::new()
-            .write(true)
+    fn open_direct(&self, options: &mut OpenOptions) -> Option<File> {
+        let direct = options
             .custom_flags(OFlags::DIRECT.bits().cast_signed())
             .open(&self.path)
             .ok()?;
@@ -179,8 +178,35 @@ impl DiskFile for RealFile {
     }
 
     fn prefer_direct(&self) -> bool {
-        self.direct.get_or_init(|| self.open_direct()).is_some()
-            && !self.direct_refused.load(Ordering::Relaxed)
+        let open = || self.open_direct(OpenOptions::new().write(true));
+        self.direct.get_or_init(open).is_some() && !self.direct_refused.load(Ordering::Relaxed)
+    }
+
+    fn read_direct(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let (mut offset, mut rest) = (offset, buf);
+        while aligned(offset, rest) && !rest.is_empty() {
+            let open = || self.open_direct(OpenOptions::new().read(true));
+            let Some(direct) = self.direct_reads.get_or_init(open) else {
+                break;
+            };
+            if self.direct_refused.load(Ordering::Relaxed) {
+                break;
+            }
+            match direct.read_at(rest, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                // Short at the file's end, or for no reason: what is left may no longer be aligned.
+                Ok(read) => {
+                    offset += read as u64;
+                    rest = rest.split_at_mut(read).1;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is(&error, Errno::INVAL) => {
+                    self.direct_refused.store(true, Ordering::Relaxed);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.file.read_exact_at(rest, offset)
     }
 
     fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -210,6 +236,12 @@ impl fmt::Debug for RealFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RealFile({})", self.path.display())
     }
+}
+
+fn aligned(offset: u64, bytes: &[u8]) -> bool {
+    offset.is_multiple_of(DIRECT_ALIGN as u64)
+        && bytes.len().is_multiple_of(DIRECT_ALIGN)
+        && bytes.as_ptr().addr().is_multiple_of(DIRECT_ALIGN)
 }
 
 fn is(error: &io::Error, errno: Errno) -> bool {

@@ -73,6 +73,9 @@ fn prefix(id: &[u8; 32]) -> u64 {
         .map_or(0, |first| u64::from_be_bytes(*first))
 }
 
+const SHORT: Flaw = "the index is cut short";
+const BEHIND: Flaw = "an entry of the index points behind the batches";
+
 /// An index being looked into.
 pub(crate) struct Index<B> {
     /// The fan-out table, whose checksum held, and then `entries` entries.
@@ -81,6 +84,7 @@ pub(crate) struct Index<B> {
     checked: [AtomicU64; 4],
     /// No entry points behind this.
     batches_end: u64,
+    entries: usize,
 }
 
 impl<B: AsRef<[u8]>> Index<B> {
@@ -92,9 +96,7 @@ impl<B: AsRef<[u8]>> Index<B> {
         batches_end: u64,
     ) -> Result<Self, Flaw> {
         let all = bytes.as_ref();
-        let (table, rest) = all
-            .split_at_checked(FANOUT_LEN)
-            .ok_or("the index is cut short")?;
+        let (table, rest) = all.split_at_checked(FANOUT_LEN).ok_or(SHORT)?;
         if crc32c::crc32c(table) != fanout_crc {
             return Err("the checksum of the index's fan-out table does not match");
         }
@@ -108,21 +110,59 @@ impl<B: AsRef<[u8]>> Index<B> {
         }
         let room = rest.len() / ENTRY;
         if u64::try_from(room).is_ok_and(|room| room < entries) {
-            return Err("the index is cut short");
+            return Err(SHORT);
         }
         Ok(Self {
             bytes,
             checked: Default::default(),
             batches_end,
+            entries: usize::try_from(entries).map_err(|_wide| SHORT)?,
         })
+    }
+
+    /// An index without entries; `table` is a fan-out table of zeros.
+    pub(crate) fn of_nothing(table: B) -> Self {
+        Self {
+            bytes: table,
+            checked: Default::default(),
+            batches_end: 0,
+            entries: 0,
+        }
     }
 
     /// Finds the entry of a block or node.
     ///
     /// - **Cost**: one binary search in 1/256 of the entries; the first time in a bucket, its checksum.
     pub(crate) fn find(&self, kind: Kind, id: &[u8; 32]) -> Result<Option<Entry>, Flaw> {
-        const SHORT: Flaw = "the index is cut short";
+        Ok(self.find_at(kind, id)?.map(|(_, entry)| entry))
+    }
+
+    /// The same, with the entry's position in the index.
+    pub(crate) fn find_at(
+        &self,
+        kind: Kind,
+        id: &[u8; 32],
+    ) -> Result<Option<(usize, Entry)>, Flaw> {
         let [first, ..] = *id;
+        let (from, entries) = self.bucket(first)?;
+        let start = entries.partition_point(|entry| entry.id() < id);
+        let same = entries
+            .iter()
+            .enumerate()
+            .skip(start)
+            .take_while(|(_, entry)| entry.id() == id);
+        let Some((at, found)) = same.into_iter().find(|(_, entry)| entry.is(kind, id)) else {
+            return Ok(None);
+        };
+        found.check()?;
+        if found.end() > self.batches_end {
+            return Err(BEHIND);
+        }
+        Ok(Some((from + at, *found)))
+    }
+
+    /// The entries whose ids begin with `first`, their checksum checked, and the position of the first of them.
+    pub(crate) fn bucket(&self, first: u8) -> Result<(usize, &[Entry]), Flaw> {
         let (table, rest) = self.bytes.as_ref().split_at(FANOUT_LEN);
         let buckets = <[Bucket]>::ref_from_bytes(table).map_err(|_cast| SHORT)?;
         let bucket = buckets.get(usize::from(first)).ok_or(SHORT)?;
@@ -144,19 +184,31 @@ impl<B: AsRef<[u8]>> Index<B> {
         }
 
         let entries = <[Entry]>::ref_from_bytes(bytes).map_err(|_cast| SHORT)?;
-        let start = entries.partition_point(|entry| entry.id() < id);
-        let same = entries
-            .iter()
-            .skip(start)
-            .take_while(|entry| entry.id() == id);
-        let Some(found) = same.into_iter().find(|entry| entry.is(kind, id)) else {
-            return Ok(None);
-        };
-        found.check()?;
-        if found.end() > self.batches_end {
-            return Err("an entry of the index points behind the batches");
+        Ok((from, entries))
+    }
+
+    /// How many entries there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.entries
+    }
+
+    /// Checks everything that [`find`](Self::find) checks of the entries it meets, of all of them.
+    pub(crate) fn check_all(&self) -> Result<(), Flaw> {
+        let mut last: Option<(&[u8; 32], u8)> = None;
+        for first in 0..=255 {
+            for entry in self.bucket(first)?.1 {
+                entry.check()?;
+                if entry.end() > self.batches_end {
+                    return Err(BEHIND);
+                }
+                let (id, kind, _) = entry.order();
+                if id.first() != Some(&first) || last.is_some_and(|last| last >= (id, kind)) {
+                    return Err("the entries of the index are not in order");
+                }
+                last = Some((id, kind));
+            }
         }
-        Ok(Some(*found))
+        Ok(())
     }
 }
 

@@ -10,7 +10,9 @@ use parking_lot::RwLock;
 use segvm_os::FileMap;
 
 use super::{
-    format::{Flaw, Kind, PAGE, SEAL_AT, Seal, check_pack_header, len64, zeroed},
+    format::{
+        Entry, FANOUT_LEN, Flaw, Kind, PAGE, SEAL_AT, Seal, check_pack_header, len64, zeroed,
+    },
     index::{self, Index},
     walk::{WalkError, walk},
 };
@@ -41,7 +43,7 @@ impl From<WalkError> for SealedError {
 }
 
 /// Where the bytes of an index are.
-enum Bytes {
+pub(crate) enum Bytes {
     /// In the file, which is mapped as a whole; the index begins at the offset.
     Mapped(FileMap, usize),
     /// In memory: made again, or from a disk that has nothing to map.
@@ -135,7 +137,7 @@ impl SealedPack {
             Some(index) => index,
             None => {
                 let file = self.file(disk)?;
-                self.keep(match self.load(&*file) {
+                self.keep(match load_index(&*file, &self.seal) {
                     Err(SealedError::Damaged { .. }) => self.rebuild(&*file)?,
                     other => other?,
                 })
@@ -166,34 +168,10 @@ impl SealedPack {
         index
     }
 
-    fn load(&self, file: &dyn DiskFile) -> Result<Index<Bytes>, SealedError> {
-        let seal = &self.seal;
-        let offset = seal.batches_end;
-        let damaged = |flaw| SealedError::Damaged { offset, flaw };
-        let open = |bytes| Index::open(bytes, seal.entries, seal.fanout_crc, offset);
-        let len = seal.file_len() - offset;
-        if let Some(map) = map(file).filter(|_| len > SMALL_INDEX) {
-            let from = usize::try_from(offset).map_err(|_wide| damaged("the pack is too long"))?;
-            return open(Bytes::Mapped(map, from)).map_err(damaged);
-        }
-        // Bounded by the seal's own checks, and by what memory there is.
-        let bytes = usize::try_from(len).ok().and_then(zeroed);
-        let mut bytes = bytes.ok_or_else(|| damaged("the index does not fit into memory"))?;
-        file.read_at(offset, &mut bytes)
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::UnexpectedEof => damaged("the index is cut short"),
-                _ => SealedError::Io { offset, source },
-            })?;
-        open(Bytes::Read(bytes)).map_err(damaged)
-    }
-
     fn rebuild(&self, file: &dyn DiskFile) -> Result<Index<Bytes>, SealedError> {
         let end = self.seal.batches_end;
         let walked = walk(file.as_mappable(), self.id, end)?;
-        let built = index::build(&walked.entries);
-        let bytes = Bytes::Read(built.bytes);
-        Index::open(bytes, built.entries, built.fanout_crc, end)
-            .map_err(|flaw| SealedError::Damaged { offset: end, flaw })
+        index_of(&walked.entries, end).map_err(|flaw| SealedError::Damaged { offset: end, flaw })
     }
 
     /// Tells whether a place can be one of this pack.
@@ -201,6 +179,43 @@ impl SealedPack {
         let end = place.offset.checked_add(u64::from(place.stored));
         end.is_some_and(|end| end <= self.seal.batches_end) && place.offset >= len64(2 * PAGE)
     }
+}
+
+/// The index that a seal speaks of: its fan-out table checked, the rest as it is looked into.
+pub(crate) fn load_index(file: &dyn DiskFile, seal: &Seal) -> Result<Index<Bytes>, SealedError> {
+    let offset = seal.batches_end;
+    let damaged = |flaw| SealedError::Damaged { offset, flaw };
+    let open = |bytes| Index::open(bytes, seal.entries, seal.fanout_crc, offset);
+    let len = seal.file_len() - offset;
+    if let Some(map) = map(file).filter(|_| len > SMALL_INDEX) {
+        let from = usize::try_from(offset).map_err(|_wide| damaged("the pack is too long"))?;
+        return open(Bytes::Mapped(map, from)).map_err(damaged);
+    }
+    // Bounded by the seal's own checks, and by what memory there is.
+    let bytes = usize::try_from(len).ok().and_then(zeroed);
+    let mut bytes = bytes.ok_or_else(|| damaged("the index does not fit into memory"))?;
+    file.read_at(offset, &mut bytes)
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => damaged("the index is cut short"),
+            _ => SealedError::Io { offset, source },
+        })?;
+    open(Bytes::Read(bytes)).map_err(damaged)
+}
+
+/// The index of entries that were found in a pack's directories, for lack of one on disk.
+pub(crate) fn index_of(entries: &[Entry], batches_end: u64) -> Result<Index<Bytes>, Flaw> {
+    let built = index::build(entries);
+    Index::open(
+        Bytes::Read(built.bytes),
+        built.entries,
+        built.fanout_crc,
+        batches_end,
+    )
+}
+
+/// The index of a pack in which nothing can be found.
+pub(crate) fn no_index() -> Index<Bytes> {
+    Index::of_nothing(Bytes::Read(vec![0; FANOUT_LEN]))
 }
 
 /// The file as memory, where there is one: a long index is looked into here and there, not read as a whole.

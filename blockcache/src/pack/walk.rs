@@ -59,8 +59,8 @@ pub(crate) fn walk(file: &dyn Mappable, pack: PackId, end: u64) -> Result<Walked
     Ok(walked)
 }
 
-/// Appends the entries of a batch's directory, checked.
-fn read_directory(
+/// Appends the entries of a batch's directory, checked. The batch ends before the file does.
+pub(crate) fn read_directory(
     file: &dyn Mappable,
     batch: &Batch,
     entries: &mut Vec<Entry>,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// An extent map is not longer: 8 million extents.
-const MAX_LEN: u64 = 256 << 20;
+pub(crate) const EXTENTS_MAX_LEN: u64 = 256 << 20;
 
 /// Why a layout could not be made again from its tree.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ impl Store {
     #[must_use]
     pub fn load_extents(&self, tree: TreeId) -> Option<Layout> {
         let file = self.disk.open(&self.extents_path(tree), Open::Read).ok()?;
-        let len = file.len().ok().filter(|&len| len <= MAX_LEN)?;
+        let len = file.len().ok().filter(|&len| len <= EXTENTS_MAX_LEN)?;
         let mut bytes = vec![0; usize::try_from(len).ok()?];
         file.read_at(0, &mut bytes).ok()?;
         file::decode(tree, &bytes)

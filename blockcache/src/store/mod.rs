@@ -12,9 +12,11 @@
 //! Opening looks at the format file only. Packs are listed and indexes read when an id is first looked for.
 
 mod adopt;
+pub(crate) mod catalog;
 mod error;
 mod extents;
 mod format;
+mod lookup;
 mod packs;
 mod read;
 
@@ -27,6 +29,7 @@ use std::{
 use parking_lot::RwLock;
 
 pub use error::{ReadError, StoreError};
+pub(crate) use extents::EXTENTS_MAX_LEN;
 pub use extents::RebuildError;
 
 use crate::{
@@ -93,6 +96,10 @@ impl Store {
     #[must_use]
     pub fn packs_dir(&self) -> &Path {
         &self.packs_dir
+    }
+
+    pub(crate) fn extents_dir(&self) -> &Path {
+        &self.extents_dir
     }
 
     /// Where a pack lies.

@@ -39,6 +39,7 @@ mod tests;
 pub use codec::{DecodeError, Head, TreeObject, decode_any};
 pub use diff::{Descend, diff, reachable};
 pub use error::TreeError;
+pub(crate) use shape::span_of;
 pub use shape::{FANOUT, MAX_LEN};
 pub use source::{NodeReadError, NodeSink, NodeSource, NodeWriteError};
 pub use tree::{Tree, TreeOf};

@@ -15,6 +15,11 @@ pub(super) const fn span<const F: usize>(level: u8) -> u64 {
     (F as u64).pow(level as u32)
 }
 
+/// How many blocks a node at `level` covers, with the fan-out of the format; at most a `u64` holds for any level.
+pub(crate) const fn span_of(level: u8) -> u64 {
+    (FANOUT as u64).saturating_pow(level as u32)
+}
+
 /// How many levels of nodes lie between the head and the blocks: as few as cover them, and at least one.
 pub(super) const fn height<const F: usize>(blocks: u64) -> u8 {
     let mut height = 1;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What an entry names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Kind {
     /// A block of a segment.
     Block,
@@ -89,6 +89,14 @@ impl Entry {
 
     pub(crate) fn offset(&self) -> u64 {
         self.offset.get()
+    }
+
+    pub(crate) fn stored(&self) -> u32 {
+        self.stored.get()
+    }
+
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        self.check().ok()
     }
 
     pub(crate) fn end(&self) -> u64 {
