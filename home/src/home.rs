@@ -9,7 +9,8 @@ use segvm_blockcache::CommitId;
 
 use crate::{
     commit::{Commit, InvalidCommit},
-    dir::LogError,
+    dir::{LeaseFileError, LogError},
+    lease::{Checkout, Token},
     name::{ImageName, Ref},
     time::Timestamp,
 };
@@ -25,6 +26,8 @@ pub struct Record {
     pub commit: Commit,
     /// What the store said beside it: up to where its packs are durable. The home does not read it.
     pub mark: Vec<u8>,
+    /// The highest token that was granted when it was made; [`Token::NONE`] in records from before there were any.
+    pub token: Token,
 }
 
 /// An image as it is now.
@@ -61,10 +64,33 @@ pub trait Home: fmt::Debug + Send + Sync {
     /// Reads all records of an image, newest first; none where there is no such image.
     fn log(&self, name: &ImageName) -> Result<Log, HomeError>;
 
-    /// Takes the lease of an image, which need not exist yet. Never waits.
+    /// Tells who has an image for writing; `None` where nobody does.
+    fn holder(&self, name: &ImageName) -> Result<Option<Holder>, HomeError>;
+
+    /// Takes the lease of an image, which need not exist yet. Never waits for its holder.
     ///
     /// - **Errors**: [`AcquireError::Held`] says who has it.
     fn acquire(&self, name: &ImageName, holder: Holder) -> Result<Box<dyn Lease>, AcquireError>;
+
+    /// Takes the lease of an image whoever has it: the holder's next commit is refused as
+    /// [`Orphaned`](PublishError::Orphaned), for good.
+    ///
+    /// - **Durable**: on `Ok`, yes.
+    fn steal(&self, name: &ImageName, holder: Holder) -> Result<Box<dyn Lease>, AcquireError>;
+
+    /// Adds a commit as the newest without a lease: for a reader, or a session whose lease is over. `checkout` is what
+    /// the session can show, and `mark` has to carry the marks of the head that still count.
+    ///
+    /// - **Durable**: on `Ok`, yes.
+    /// - **Errors**: [`PublishError::Held`] while a lease is outstanding; [`PublishError::Moved`] or
+    ///   [`PublishError::Orphaned`] if there was another commit since the checkout.
+    fn commit(
+        &self,
+        name: &ImageName,
+        checkout: Checkout,
+        commit: &Commit,
+        mark: &[u8],
+    ) -> Result<CommitId, PublishError>;
 
     /// Finds the commit that `at` means; `now` is what an age counts from.
     ///
@@ -99,7 +125,10 @@ pub trait Lease: fmt::Debug + Send {
     /// The newest record.
     fn head(&self) -> Option<&Record>;
 
-    /// Adds a commit as the newest.
+    /// The lease's fencing token.
+    fn token(&self) -> Token;
+
+    /// Adds a commit as the newest, unless the lease was stolen.
     ///
     /// - **Durable**: on `Ok`, yes. On `Err` the newest is the one before; after a power cut it may be this one, whole.
     /// - **Blocks**: on the disk.
@@ -159,6 +188,9 @@ pub enum HomeError {
         /// What it said.
         source: io::Error,
     },
+    /// The file of the image's lease.
+    #[error(transparent)]
+    LeaseFile(#[from] LeaseFileError),
     /// The image's log.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -192,6 +224,19 @@ pub enum AcquireError {
         /// What it said.
         source: io::Error,
     },
+    /// Another process is in the middle of a change, and has been for too long to wait for it.
+    #[error(
+        "image {image}: process {pid} is in the middle of a change to it: if it is stopped, let it go on or kill it"
+    )]
+    Busy {
+        /// The image.
+        image: ImageName,
+        /// The process; 0 where it cannot be seen from here.
+        pid: u32,
+    },
+    /// The file of the image's lease.
+    #[error(transparent)]
+    LeaseFile(#[from] LeaseFileError),
     /// The image's log.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -199,6 +244,10 @@ pub enum AcquireError {
 
 fn since_text(since: &Option<Timestamp>) -> String {
     since.map_or_else(String::new, |since| format!(", since {since}"))
+}
+
+fn commit_text(commit: &Option<CommitId>) -> String {
+    commit.map_or_else(|| "none".to_owned(), |commit| format!("{commit:.12}"))
 }
 
 /// Why a commit was not published.
@@ -256,6 +305,79 @@ pub enum PublishError {
         /// The image.
         image: ImageName,
     },
+    /// The file system said no before anything was written.
+    #[error("image {image}: cannot use {}: {source}", path.display())]
+    Io {
+        /// The image.
+        image: ImageName,
+        /// Which file or directory.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The lease was stolen, or is over and the image went on without it.
+    #[error(
+        "image {image} was taken over by {program}, process {pid} on {host}{}: branch to keep what changed since",
+        since_text(.since)
+    )]
+    Orphaned {
+        /// The image.
+        image: ImageName,
+        /// The process that took the lease.
+        pid: u32,
+        /// Its machine, as far as known.
+        host: String,
+        /// Its program, as far as known.
+        program: String,
+        /// Since when, as far as known.
+        since: Option<Timestamp>,
+    },
+    /// Somebody else has the lease.
+    #[error(
+        "image {image} is open for writing by {program}, process {pid} on {host}{}: commit when it is closed, or branch",
+        since_text(.since)
+    )]
+    Held {
+        /// The image.
+        image: ImageName,
+        /// The process that has it.
+        pid: u32,
+        /// Its machine, as far as known.
+        host: String,
+        /// Its program, as far as known.
+        program: String,
+        /// Since when, as far as known.
+        since: Option<Timestamp>,
+    },
+    /// There were commits since the checkout.
+    #[error(
+        "image {image}: its newest commit is {}, this continues {}: branch to keep what changed since",
+        commit_text(.head), commit_text(.base)
+    )]
+    Moved {
+        /// The image.
+        image: ImageName,
+        /// The commit that was checked out.
+        base: Option<CommitId>,
+        /// The newest.
+        head: Option<CommitId>,
+    },
+    /// Another process is in the middle of a change, and has been for too long to wait for it.
+    #[error(
+        "image {image}: process {pid} is in the middle of a change to it: if it is stopped, let it go on or kill it"
+    )]
+    Busy {
+        /// The image.
+        image: ImageName,
+        /// The process; 0 where it cannot be seen from here.
+        pid: u32,
+    },
+    /// The file of the image's lease.
+    #[error(transparent)]
+    LeaseFile(#[from] LeaseFileError),
+    /// The image's log.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// This process was forked from the one that took the lease.
     #[error(
         "image {image}: its lease belongs to process {pid}, not to this one, which was forked from it"

@@ -22,7 +22,7 @@ mod time;
 pub use commit::{
     Commit, DecodeError, InvalidCommit, RangeAttribute, RangeKind, SegmentKind, SegmentRecord,
 };
-pub use dir::{DirHome, FrameFault, LogError, MARK_MAX, WriterLease};
+pub use dir::{DirHome, FrameFault, LeaseFileError, LogError, MARK_MAX, WriterLease};
 pub use home::{
     AcquireError, Holder, Home, HomeError, ImageState, Lease, Log, PublishError, Record,
     ResolveError,

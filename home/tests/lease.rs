@@ -114,14 +114,14 @@ fn another_process_is_refused_with_the_holders_pid() {
         }
     };
     assert_eq!(in_a_fork(|| refused(&home)), 0);
-    // A holder's file that somebody else wrote is not believed: the lock's word counts.
+    // A lease's file that somebody else wrote is not believed: the lock's word counts.
     let other = Holder {
         pid: 1,
         ..self::holder()
     };
     let elsewhere = self::home(&dir.path().join("elsewhere"));
     drop(elsewhere.acquire(&image("notes"), other).unwrap());
-    let (from, to) = ("elsewhere/images/notes/holder", "images/notes/holder");
+    let (from, to) = ("elsewhere/images/notes/lease", "images/notes/lease");
     fs::copy(dir.path().join(from), dir.path().join(to)).unwrap();
     assert_eq!(in_a_fork(|| refused(&home)), 1);
     drop(lease);

@@ -197,6 +197,8 @@ fn direct_and_ordinary_reads_of_one_file_agree() {
 fn a_second_lock_of_one_process_is_refused_with_its_own_pid() {
     on_each_disk(|disk, root| {
         let path = root.join("lock");
+        assert_eq!(disk.locked_by(&path).unwrap(), None);
+        assert!(!disk.exists(&path).unwrap(), "asking made it");
         let LockAttempt::Held(lock) = disk.try_lock(&path).unwrap() else {
             panic!("{disk:?}: nobody holds it")
         };
@@ -205,10 +207,14 @@ fn a_second_lock_of_one_process_is_refused_with_its_own_pid() {
                 LockAttempt::Refused(holder) => assert_eq!(holder.pid, process::id()),
                 LockAttempt::Held(_) => panic!("{disk:?} gave one lock twice"),
             }
+            // Asking neither takes the lock nor drops it.
+            let holder = disk.locked_by(&path).unwrap().unwrap();
+            assert_eq!(holder.pid, process::id());
         }
         let other = disk.try_lock(&root.join("other")).unwrap();
         assert!(matches!(other, LockAttempt::Held(_)));
         drop(lock);
+        assert_eq!(disk.locked_by(&path).unwrap(), None);
         assert!(matches!(
             disk.try_lock(&path).unwrap(),
             LockAttempt::Held(_)

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::{
     fs::FlockOperation,
     io::Errno,
@@ -49,14 +49,8 @@ const TRIES: usize = 64;
 
 pub(super) fn try_lock(path: &Path) -> io::Result<LockAttempt> {
     let pid = process::id();
-    // Bounded: in a child forked while another thread was in here, nobody would ever leave.
-    let guard = HELD.try_lock_for(PATIENCE);
-    let mut guard = guard.ok_or(io::ErrorKind::WouldBlock)?;
-    let held = guard.get_or_insert_with(HashMap::new);
-    // What a parent held before the fork is not ours. Closing these here drops no lock but our own, of which
-    // there are none.
-    held.retain(|_, lock| lock.pid == pid);
-
+    let mut guard = registry()?;
+    let held = ours_alone(&mut guard, pid);
     let ours = || LockAttempt::Refused(LockHolder { pid });
     match path.metadata() {
         Ok(found) if held.contains_key(&(found.dev(), found.ino())) => return Ok(ours()),
@@ -86,6 +80,51 @@ pub(super) fn try_lock(path: &Path) -> io::Result<LockAttempt> {
     Ok(LockAttempt::Held(Box::new(FileLock { key, pid })))
 }
 
+/// Tells who holds the lock, without ever holding it.
+pub(super) fn locked_by(path: &Path) -> io::Result<Option<LockHolder>> {
+    let pid = process::id();
+    // Kept to the end: a lock that another thread takes meanwhile would go when the descriptor below is closed.
+    let mut guard = registry()?;
+    let held = ours_alone(&mut guard, pid);
+    let file = match path.metadata() {
+        Ok(found) if held.contains_key(&(found.dev(), found.ino())) => {
+            return Ok(Some(LockHolder { pid }));
+        }
+        Ok(_) => OpenOptions::new().read(true).open(path),
+        Err(error) => Err(error),
+    };
+    let file = match file {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let opened = file.metadata()?;
+    if let Some(lock) = held.get_mut(&(opened.dev(), opened.ino())) {
+        // As in `try_lock`.
+        lock.files.push(file);
+        return Ok(Some(LockHolder { pid }));
+    }
+    holder(&file)
+}
+
+/// The registry, or an error if it cannot be had. Bounded: in a child forked while another thread was in here, nobody
+/// would ever leave.
+fn registry() -> io::Result<MutexGuard<'static, Option<HashMap<FileKey, Held>>>> {
+    let guard = HELD.try_lock_for(PATIENCE);
+    Ok(guard.ok_or(io::ErrorKind::WouldBlock)?)
+}
+
+/// What this process holds. What a parent held before the fork is not ours: closing these here drops no lock but our
+/// own, of which there are none.
+fn ours_alone(
+    registry: &mut Option<HashMap<FileKey, Held>>,
+    pid: u32,
+) -> &mut HashMap<FileKey, Held> {
+    let held = registry.get_or_insert_with(HashMap::new);
+    held.retain(|_, lock| lock.pid == pid);
+    held
+}
+
 /// Tries for the lock: `None` when it is ours now, else who has it.
 fn refused(file: &File) -> io::Result<Option<LockHolder>> {
     for _ in 0..TRIES {
@@ -95,15 +134,21 @@ fn refused(file: &File) -> io::Result<Option<LockHolder>> {
             Err(Errno::AGAIN | Errno::ACCESS) => {}
             Err(errno) => return Err(errno.into()),
         }
-        if let Some(lock) = rustix::process::fcntl_getlk(file, &Flock::from(FlockType::WriteLock))?
-        {
-            // 0: a process in another pid namespace, or on another machine that shares the file system.
-            let pid = lock.pid.map_or(0, |pid| pid.as_raw_pid().unsigned_abs());
-            return Ok(Some(LockHolder { pid }));
+        if let Some(holder) = holder(file)? {
+            return Ok(Some(holder));
         }
         // Released between the two calls: try again.
     }
     Err(io::ErrorKind::WouldBlock.into())
+}
+
+/// Which other process has the lock.
+fn holder(file: &File) -> io::Result<Option<LockHolder>> {
+    let lock = rustix::process::fcntl_getlk(file, &Flock::from(FlockType::WriteLock))?;
+    // 0: a process in another pid namespace, or on another machine that shares the file system.
+    Ok(lock.map(|lock| LockHolder {
+        pid: lock.pid.map_or(0, |pid| pid.as_raw_pid().unsigned_abs()),
+    }))
 }
 
 #[derive(Debug)]

@@ -153,6 +153,11 @@ impl Disk for MemDisk {
             disk: self.clone(),
         })))
     }
+
+    fn locked_by(&self, path: &Path) -> io::Result<Option<LockHolder>> {
+        let locked = self.names.lock().locked.contains(path);
+        Ok(locked.then(|| LockHolder { pid: process::id() }))
+    }
 }
 
 impl fmt::Debug for MemDisk {

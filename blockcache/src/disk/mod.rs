@@ -84,6 +84,10 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// The real one is `fcntl(F_SETLK)`: it dies with its process, and a forked child does not inherit it.
     /// A second try in one process is refused like any other.
     fn try_lock(&self, path: &Path) -> io::Result<LockAttempt>;
+
+    /// Tells who holds the lock that the file at `path` stands for, this process included; `None` where nobody does,
+    /// or there is no such file. By the time it is told it may be otherwise.
+    fn locked_by(&self, path: &Path) -> io::Result<Option<LockHolder>>;
 }
 
 /// An open file. All offsets and lengths are in bytes.

@@ -24,7 +24,7 @@ use rustix::{
 };
 use segvm_os::Mappable;
 
-use super::{Disk, DiskFile, LockAttempt, Open, lock};
+use super::{Disk, DiskFile, LockAttempt, LockHolder, Open, lock};
 
 /// Direct writes are aligned to this in offset, length and address: enough for every device with sectors of 512 or
 /// 4,096 bytes.
@@ -87,6 +87,10 @@ impl Disk for RealDisk {
 
     fn try_lock(&self, path: &Path) -> io::Result<LockAttempt> {
         lock::try_lock(path)
+    }
+
+    fn locked_by(&self, path: &Path) -> io::Result<Option<LockHolder>> {
+        lock::locked_by(path)
     }
 }
 

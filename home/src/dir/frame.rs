@@ -10,6 +10,8 @@
 //!                                                                 n - 4   CRC-32C of all before
 //! ```
 //!
+//! Attachments are items one behind the other: kind u16, length u16, bytes. Kind 1, 8 bytes: the fencing token.
+//!
 //! A frame is a multiple of 512 bytes at a multiple of 512: the last one is found from the end, because its last
 //! sector is not zero and says how long the frame is. It states its own offset, so that a copy of one elsewhere
 //! (in a commit's attributes, say) is none.
@@ -19,6 +21,7 @@ use segvm_blockcache::CommitId;
 use crate::{
     commit::{COMMIT_MAX, Commit, DecodeError},
     home::Record,
+    lease::Token,
 };
 
 /// What a disk writes in one piece; frames begin and end at multiples of it.
@@ -26,6 +29,11 @@ pub(super) const SECTOR: usize = 512;
 /// The longest mark, in bytes.
 pub const MARK_MAX: usize = 256;
 const ATTACHMENTS_MAX: usize = 1 << 16;
+/// The kind of the attachment that is the fencing token.
+const TOKEN: u16 = 1;
+const TOKEN_LEN: u16 = 8;
+/// Kind, length, token.
+const ATTACHED: usize = 4 + TOKEN_LEN as usize;
 const HEADER: usize = 48;
 /// Length, magic, checksum.
 const TRAILER: usize = 12;
@@ -67,6 +75,9 @@ pub enum FrameFault {
     /// Its lengths or its padding make no sense although the checksum matches.
     #[error("its lengths do not add up, or its padding is not zero")]
     Lengths,
+    /// What is attached to it makes no sense although the checksum matches.
+    #[error("what is attached to it makes no sense")]
+    Attachments,
     /// Its commit makes no sense although the checksum matches.
     #[error("its commit: {0}")]
     Commit(#[from] DecodeError),
@@ -80,23 +91,40 @@ pub enum FrameFault {
     },
 }
 
-/// Encodes a record. `commit` and `mark` are within their limits: the caller checked.
-pub(super) fn encode(seq: u64, offset: u64, previous: u32, mark: &[u8], commit: &[u8]) -> Vec<u8> {
+/// What a frame is made of besides its lengths.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts<'a> {
+    pub(super) seq: u64,
+    pub(super) offset: u64,
+    /// The length of the frame before; 0 exactly where `seq` is 0.
+    pub(super) previous: u32,
+    /// At most [`MARK_MAX`] bytes: the caller checked.
+    pub(super) mark: &'a [u8],
+    /// An encoded commit, which is within its limit.
+    pub(super) commit: &'a [u8],
+    pub(super) token: Token,
+}
+
+pub(super) fn encode(parts: Parts<'_>) -> Vec<u8> {
+    let Parts { mark, commit, .. } = parts;
     debug_assert!(mark.len() <= MARK_MAX && commit.len() <= COMMIT_MAX);
-    let len = (HEADER + mark.len() + commit.len() + TRAILER).next_multiple_of(SECTOR);
+    let len = (HEADER + mark.len() + commit.len() + ATTACHED + TRAILER).next_multiple_of(SECTOR);
     let mut out = Vec::with_capacity(len);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
     out.extend_from_slice(&u16::try_from(mark.len()).unwrap_or(u16::MAX).to_le_bytes());
     out.extend_from_slice(&length(commit.len()));
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&length(ATTACHED));
     out.extend_from_slice(&length(len));
-    out.extend_from_slice(&seq.to_le_bytes());
-    out.extend_from_slice(&offset.to_le_bytes());
-    out.extend_from_slice(&previous.to_le_bytes());
+    out.extend_from_slice(&parts.seq.to_le_bytes());
+    out.extend_from_slice(&parts.offset.to_le_bytes());
+    out.extend_from_slice(&parts.previous.to_le_bytes());
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(mark);
     out.extend_from_slice(commit);
+    out.extend_from_slice(&TOKEN.to_le_bytes());
+    out.extend_from_slice(&TOKEN_LEN.to_le_bytes());
+    out.extend_from_slice(&parts.token.number().to_le_bytes());
     out.resize(len - TRAILER, 0);
     out.extend_from_slice(&length(len));
     out.extend_from_slice(&END_MAGIC);
@@ -134,7 +162,8 @@ pub(super) fn decode(bytes: &[u8], offset: u64) -> Result<Frame, FrameFault> {
     if place != offset {
         return Err(FrameFault::Misplaced(place));
     }
-    let (mark, commit) = parts(bytes).ok_or(FrameFault::Lengths)?;
+    let (mark, commit, attached) = parts(bytes).ok_or(FrameFault::Lengths)?;
+    let token = token(attached).ok_or(FrameFault::Attachments)?;
     let previous = number(bytes, 40).ok_or(FrameFault::Lengths)?;
     if !previous.is_multiple_of(SECTOR) || previous > FRAME_MAX || (previous == 0) != (seq == 0) {
         return Err(FrameFault::Lengths);
@@ -148,12 +177,27 @@ pub(super) fn decode(bytes: &[u8], offset: u64) -> Result<Frame, FrameFault> {
             commit_id: CommitId::of(commit),
             commit: Commit::decode(commit)?,
             mark: mark.to_vec(),
+            token,
         },
     })
 }
 
-/// Mark and commit, where all lengths add up and all that is left is zero.
-fn parts(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+/// The token among what is attached: none in what was written before there were any. Other kinds are passed over.
+fn token(mut attached: &[u8]) -> Option<Token> {
+    let mut found = Token::NONE;
+    while !attached.is_empty() {
+        let (kind, len) = (number16(attached, 0)?, number16(attached, 2)?);
+        let (item, rest) = attached.get(4..)?.split_at_checked(len.into())?;
+        if kind == TOKEN {
+            found = Token::new(u64::from_le_bytes(item.try_into().ok()?));
+        }
+        attached = rest;
+    }
+    Some(found)
+}
+
+/// Mark, commit and attachments, where all lengths add up and all that is left is zero.
+fn parts(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let mark_len = usize::from(number16(bytes, 10)?);
     let (commit_len, attachments) = (number(bytes, 12)?, number(bytes, 16)?);
     if mark_len > MARK_MAX || commit_len > COMMIT_MAX || attachments > ATTACHMENTS_MAX {
@@ -161,12 +205,12 @@ fn parts(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     }
     let (mark, rest) = bytes.get(HEADER..)?.split_at_checked(mark_len)?;
     let (commit, rest) = rest.split_at_checked(commit_len)?;
-    // Attachments are not part of the commit's identity; this version writes none and skips them.
-    let rest = rest.get(attachments..)?;
+    // Attachments are not part of the commit's identity.
+    let (attached, rest) = rest.split_at_checked(attachments)?;
     let padding = rest.get(..rest.len().checked_sub(TRAILER)?)?;
     let zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
     let sound = number(bytes, 20)? == bytes.len() && zero(bytes.get(44..HEADER)?) && zero(padding);
-    (sound && padding.len() < SECTOR).then_some((mark, commit))
+    (sound && padding.len() < SECTOR).then_some((mark, commit, attached))
 }
 
 fn number16(bytes: &[u8], at: usize) -> Option<u16> {
@@ -196,6 +240,17 @@ mod tests {
         commit.encode().unwrap()
     }
 
+    fn encode(seq: u64, offset: u64, previous: u32, mark: &[u8], commit: &[u8]) -> Vec<u8> {
+        super::encode(Parts {
+            seq,
+            offset,
+            previous,
+            mark,
+            commit,
+            token: Token::new(7),
+        })
+    }
+
     #[test]
     fn a_frame_comes_back_at_its_own_place_only() {
         for len in 0..1200 {
@@ -206,6 +261,7 @@ mod tests {
             let frame = decode(&encoded, 4096).unwrap();
             let record = &frame.record;
             assert_eq!((record.seq, frame.offset, frame.previous), (3, 4096, 512));
+            assert_eq!(record.token, Token::new(7));
             assert_eq!(
                 (&record.mark, record.commit_id),
                 (&mark, CommitId::of(&bytes))
@@ -264,11 +320,19 @@ mod tests {
     fn attachments_of_a_later_writer_are_passed_over() {
         let bytes = commit(b"value");
         let encoded = encode(0, 0, 0, b"mark", &bytes);
-        let end = HEADER + 4 + bytes.len();
-        let signed = altered(&altered(&encoded, end, b"signature"), 16, &[9]);
-        assert_eq!(
-            decode(&signed, 0).unwrap().record,
-            decode(&encoded, 0).unwrap().record
-        );
+        let end = HEADER + 4 + bytes.len() + ATTACHED;
+        let with = |item: &[u8]| {
+            let len = u8::try_from(ATTACHED + item.len()).unwrap();
+            decode(&altered(&altered(&encoded, end, item), 16, &[len]), 0)
+        };
+        let signed = with(b"\x02\x00\x09\x00signature").unwrap();
+        assert_eq!(signed.record, decode(&encoded, 0).unwrap().record);
+        for bad in [
+            &b"\x02\x00\x0a\x00signature"[..],
+            b"\x02\x00\x00",
+            b"\x01\x00\x01\x00x",
+        ] {
+            assert_eq!(with(bad).unwrap_err(), FrameFault::Attachments);
+        }
     }
 }

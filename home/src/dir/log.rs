@@ -1,8 +1,12 @@
 //! The log of an image: found from its end, read backwards, never more than the tail to know the head.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use segvm_blockcache::disk::DiskFile;
+use segvm_blockcache::disk::{Disk, DiskFile, Open};
 
 use super::frame::{self, FRAME_MAX, Frame, FrameFault, SECTOR};
 use crate::home::Record;
@@ -73,6 +77,18 @@ impl Tail {
 }
 
 impl LogFile {
+    /// Opens the log at `path`, if there is one.
+    pub(super) fn find(disk: &dyn Disk, path: &Path, how: Open) -> io::Result<Option<Self>> {
+        match disk.open(path, how) {
+            Ok(file) => Ok(Some(Self {
+                path: path.to_owned(),
+                file,
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, LogError> {
         let mut bytes = vec![0; len];
         match self.file.read_at(offset, &mut bytes) {

@@ -48,15 +48,29 @@ impl State {
         }
     }
 
-    /// The same, with the newest grant, which is outstanding as long as the home sees its holder.
+    /// The same, and to whom the newest grant was made; it is over.
+    #[must_use]
+    pub fn over(head: Option<CommitId>, grant: Grant, fenced: Token) -> Self {
+        Self {
+            last: grant.token.max(fenced),
+            grant: Some(grant),
+            ..Self::recovered(head, Token::NONE, fenced)
+        }
+    }
+
+    /// The same, and it is outstanding as long as the home sees its holder.
     #[must_use]
     pub fn held(head: Option<CommitId>, grant: Grant, fenced: Token) -> Self {
-        let last = grant.token;
         Self {
-            grant: Some(grant),
             standing: Standing::WhileHeld,
-            ..Self::recovered(head, last, fenced)
+            ..Self::over(head, grant, fenced)
         }
+    }
+
+    /// The same at the home's time `now`, which nothing was granted before.
+    #[must_use]
+    pub(crate) fn at(self, now: Timestamp) -> Self {
+        Self { seen: now, ..self }
     }
 
     /// The newest commit.
@@ -140,29 +154,35 @@ impl State {
         }
     }
 
-    pub(crate) fn acquire(
+    fn acquire(
         &mut self,
         holder: &Holder,
         term: Term,
         checkout: Option<Checkout>,
     ) -> Result<Granted, AcquireRefusal> {
-        if let Some(token) = checkout.and_then(|checkout| checkout.token)
-            && self.is_fenced(token)
-        {
-            return Err(AcquireRefusal::Orphaned(self.orphan(token)));
-        }
-        if let Some(grant) = self.outstanding() {
-            return Err(AcquireRefusal::Held(grant.clone()));
-        }
-        match checkout {
-            Some(Checkout { token, base }) if base != self.head => Err(match token {
-                Some(token) => AcquireRefusal::Orphaned(self.orphan(token)),
-                None => AcquireRefusal::Moved {
-                    base,
-                    head: self.head,
-                },
+        let Some(Checkout { token, base }) = checkout else {
+            return self.open(holder, term).map_err(AcquireRefusal::Held);
+        };
+        match token {
+            Some(token) if self.is_fenced(token) => {
+                Err(AcquireRefusal::Orphaned(self.orphan(token)))
+            }
+            _ if self.outstanding().is_some() || base == self.head => {
+                self.open(holder, term).map_err(AcquireRefusal::Held)
+            }
+            Some(token) => Err(AcquireRefusal::Orphaned(self.orphan(token))),
+            None => Err(AcquireRefusal::Moved {
+                base,
+                head: self.head,
             }),
-            _ => Ok(self.grant(holder, term)),
+        }
+    }
+
+    /// Grants the lease to a session that has no memory yet, unless it is outstanding: to whom, then.
+    pub(crate) fn open(&mut self, holder: &Holder, term: Term) -> Result<Granted, Grant> {
+        match self.outstanding() {
+            Some(grant) => Err(grant.clone()),
+            None => Ok(self.grant(holder, term)),
         }
     }
 
@@ -177,7 +197,7 @@ impl State {
         Ok(())
     }
 
-    pub(crate) fn end(&mut self, token: Token) -> Result<(), NotHeld> {
+    fn end(&mut self, token: Token) -> Result<(), NotHeld> {
         if !self.is_current(token) {
             return Err(NotHeld { token });
         }
@@ -259,7 +279,7 @@ impl State {
         }
     }
 
-    fn is_current(&self, token: Token) -> bool {
+    pub(crate) fn is_current(&self, token: Token) -> bool {
         let outstanding = self.outstanding();
         outstanding.is_some_and(|grant| grant.token == token)
     }

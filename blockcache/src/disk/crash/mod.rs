@@ -337,6 +337,13 @@ impl Disk for CrashDisk {
             disk: self.clone(),
         })))
     }
+
+    fn locked_by(&self, path: &Path) -> io::Result<Option<LockHolder>> {
+        let state = self.state.lock();
+        state.powered()?;
+        let locked = state.locked.contains(path);
+        Ok(locked.then(|| LockHolder { pid: process::id() }))
+    }
 }
 
 impl fmt::Debug for CrashDisk {
