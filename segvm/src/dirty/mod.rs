@@ -8,19 +8,21 @@
 //! Exactness rests on the order of calls (docs/design/tracking.md): *register, then one scan that arms everything and reports
 //! what is private*. An error from any scan means: the whole range is dirty.
 
+mod maps;
 mod runs;
 
 use std::sync::Arc;
 
 use segvm_os::{Kernel, KernelError, PageRange, Query, Watch};
 
+pub(crate) use maps::{MOST_PIECES, Maps, Share};
 pub(crate) use runs::{intersect, merge, pages_in, subtract};
 
 /// What becomes warm together: what one page of page-table entries describes on 4 KiB-page machines.
 pub(crate) const WINDOW: usize = 2 << 20;
 
-/// About so many separate warm runs a segment; past it, small gaps are warmed too. Each run may split a mapping in
-/// two, and a process may have 65,530.
+/// About so many separate warm runs a segment; past it, small gaps are warmed too: each run is a query, and may split a
+/// mapping. How many there may be at most is the session's to say ([`Share`]).
 const MAX_WARM_RUNS: usize = 512;
 
 /// Warming a gap costs page tables, a 512th of its length: wider ones are left cold, whatever the number of runs.
@@ -44,16 +46,29 @@ pub(crate) struct Tracker {
     warm: Vec<PageRange>,
     /// Reused between collections, so that the one in the pause allocates little.
     found: Vec<PageRange>,
+    /// What this segment has of the session's maps: agrees with `warm` after each change.
+    share: Share,
 }
 
 impl Tracker {
-    pub(crate) fn new(kernel: Arc<dyn Kernel>, watch: Arc<dyn Watch>) -> Self {
+    pub(crate) fn new(kernel: Arc<dyn Kernel>, watch: Arc<dyn Watch>, share: Share) -> Self {
         Self {
             kernel,
             watch,
             warm: Vec::new(),
             found: Vec::new(),
+            share,
         }
+    }
+
+    /// What this segment's memory is registered with.
+    pub(crate) fn watch(&self) -> Arc<dyn Watch> {
+        Arc::clone(&self.watch)
+    }
+
+    /// Takes note that the content is shown in so many pieces.
+    pub(crate) fn set_pieces(&mut self, pieces: usize) {
+        self.share.set_pieces(pieces);
     }
 
     /// Takes note that `range` was filled with clean content: from now on a write to it is dirt, what is there is not.
@@ -65,8 +80,13 @@ impl Tracker {
         unsafe { self.watch.register(range) }?;
         // SAFETY: as above. Arming erases dirt, and the caller says that what is there counts as clean.
         unsafe { self.watch.arm(range) }?;
-        self.warm = merge(&self.warm, &[range]);
+        self.note_warm(range);
         Ok(())
+    }
+
+    fn note_warm(&mut self, range: PageRange) {
+        self.warm = merge(&self.warm, &[range]);
+        self.share.set_warm(self.warm.len());
     }
 
     /// Appends the pages of `committed` that were written since the last collection, and arms them again.
@@ -93,7 +113,7 @@ impl Tracker {
             self.kernel.scan(cold, query, &mut touched)?;
         }
         if !touched.is_empty() {
-            let windows = self.windows_of(&touched, committed);
+            let (windows, stays_cold) = self.windows_of(&touched, committed);
             for &run in &windows {
                 if phase == Phase::Round {
                     // Registered ranges lose fault-around, so what is not in yet is brought in first. A failure
@@ -101,6 +121,9 @@ impl Tracker {
                     let _slower = self.kernel.populate_read(run);
                 }
                 self.warm_up(run)?;
+            }
+            for run in stays_cold {
+                self.kernel.scan(run, Query::Private, &mut self.found)?;
             }
         }
         self.found.sort_unstable();
@@ -123,8 +146,14 @@ impl Tracker {
         Ok(())
     }
 
-    /// The windows that `touched` lies in, clipped, less what is warm already.
-    fn windows_of(&self, touched: &[PageRange], committed: PageRange) -> Vec<PageRange> {
+    /// The windows that `touched` lies in, clipped, less what is warm already; and what of `touched` there is no room to warm.
+    ///
+    /// The latter is found private at every look from now on, also where it did not change: more work, and no map.
+    fn windows_of(
+        &self,
+        touched: &[PageRange],
+        committed: PageRange,
+    ) -> (Vec<PageRange>, Vec<PageRange>) {
         let page = self.kernel.page_size();
         let widened: Vec<_> = touched
             .iter()
@@ -134,12 +163,26 @@ impl Tracker {
                 PageRange::new(page, start, end - start)?.intersect(committed)
             })
             .collect();
-        let mut windows = merge(&[], &widened);
-        let all = merge(&self.warm, &windows);
-        if all.len() > MAX_WARM_RUNS {
-            windows = runs::bridge(&all, MAX_WARM_RUNS / 2, WIDEST_GAP, page);
+        let mut all = merge(&self.warm, &widened);
+        let most = self.share.most_warm();
+        let many = most.min(MAX_WARM_RUNS);
+        if all.len() > many {
+            all = runs::bridge(&all, many / 2, WIDEST_GAP, page);
         }
-        subtract(&windows, &self.warm)
+        let mut spare = all.len().saturating_sub(most);
+        all.retain(|run| {
+            let leave = spare > 0 && !self.is_partly_warm(*run);
+            spare -= usize::from(leave);
+            !leave
+        });
+        (subtract(&all, &self.warm), subtract(touched, &all))
+    }
+
+    fn is_partly_warm(&self, run: PageRange) -> bool {
+        let next = self.warm.partition_point(|warm| warm.end() <= run.start());
+        self.warm
+            .get(next)
+            .is_some_and(|warm| warm.start() < run.end())
     }
 
     /// Cold to warm, exactly: register, then one scan that arms every page and reports the private ones.
@@ -147,7 +190,7 @@ impl Tracker {
         // SAFETY: `run` lies in this segment's committed range, which its session reserved.
         unsafe { self.watch.register(run) }?;
         self.kernel.scan(run, Query::ArmAll, &mut self.found)?;
-        self.warm = merge(&self.warm, &[run]);
+        self.note_warm(run);
         Ok(())
     }
 
@@ -156,6 +199,7 @@ impl Tracker {
     /// # Safety
     /// The segment's range is still reserved by this session.
     pub(crate) unsafe fn reset(&mut self) -> Result<(), KernelError> {
+        self.share.set_warm(0);
         for run in std::mem::take(&mut self.warm) {
             // SAFETY: every warm run lies in this segment's range; the caller says it is still ours.
             unsafe { self.watch.unregister(run) }?;

@@ -8,7 +8,7 @@ use std::sync::{
 use parking_lot::Mutex;
 use segvm_blockcache::{BlockId, BlockIndex, BlockSize, Layout, Place, Tree};
 use segvm_home::SegmentKind;
-use segvm_os::{Kernel, KernelError, PageRange};
+use segvm_os::{Kernel, KernelError, PageRange, Watch};
 
 use super::Fingerprint;
 use crate::{
@@ -32,11 +32,13 @@ pub(crate) struct Shared {
     /// Serialises growth, all of which is inside a write pass of the gate: a restore sets the length too. A leaf lock.
     growing: Mutex<()>,
     kernel: Arc<dyn Kernel>,
+    watch: Arc<dyn Watch>,
 }
 
 impl Shared {
     pub(crate) fn new(
         kernel: Arc<dyn Kernel>,
+        watch: Arc<dyn Watch>,
         name: String,
         kind: SegmentKind,
         block_size: BlockSize,
@@ -52,6 +54,7 @@ impl Shared {
             len: AtomicUsize::new(0),
             growing: Mutex::new(()),
             kernel,
+            watch,
         }
     }
 
@@ -110,9 +113,23 @@ impl Shared {
             return Ok(false);
         };
         // SAFETY: the range lies in this segment's reservation, past everything that is in use.
-        unsafe { self.kernel.commit(self.part(have, wanted - have)) }?;
+        unsafe { self.commit(self.part(have, wanted - have)) }?;
         self.len.store(wanted, Ordering::Release);
         Ok(true)
+    }
+
+    /// Makes part of the reservation accessible: anonymous memory, registered from the beginning and armed nowhere.
+    ///
+    /// Two neighbours of one kind become one map only if one of them was never written: memory that is registered later, piece
+    /// by piece as it grows and becomes warm, would keep a map for each step.
+    ///
+    /// # Safety
+    /// The range lies in this segment's reservation, and nothing in it is in use.
+    pub(crate) unsafe fn commit(&self, range: PageRange) -> Result<(), KernelError> {
+        // SAFETY: the caller's promise; the reservation is the session's.
+        unsafe { self.kernel.commit(range) }?;
+        // SAFETY: as above.
+        unsafe { self.watch.register(range) }
     }
 
     /// Says how long the segment is after its memory was mapped anew.

@@ -17,6 +17,7 @@ use segvm_home::{
 
 use crate::{
     checkpoint::{CheckpointError, Saved, Staging},
+    dirty::Maps,
     gate::Gate,
     root::HeapShared,
     segment::state::{Shared, State as SegmentState},
@@ -45,6 +46,8 @@ pub(crate) struct Core {
     pub(crate) segments: Mutex<BTreeMap<String, Arc<Shared>>>,
     /// By name of their segment, the heaps that were asked for.
     pub(crate) heaps: Mutex<BTreeMap<String, Arc<HeapShared>>>,
+    /// How many maps all segments have together.
+    pub(crate) maps: Arc<Maps>,
 }
 
 /// The part of a session that a checkpoint works on.

@@ -3,7 +3,8 @@
 //! | room | for |
 //! |---|---|
 //! | `options` | how an image is opened |
-//! | `resume` | bringing content back |
+//! | `plan` | how content is brought back in a bounded number of maps |
+//! | `resume` | bringing it back |
 //! | `core` | what a session is made of |
 //! | `background` | checkpoints beside the program: handles, automatic ones |
 //! | `error` | why it could not be opened |
@@ -12,6 +13,7 @@ mod background;
 pub(crate) mod core;
 mod error;
 mod options;
+mod plan;
 mod resume;
 
 use std::{
@@ -37,7 +39,7 @@ pub use self::{
 };
 use crate::{
     checkpoint::{self, CheckpointError, Rounds, Saved, Staging, Style},
-    dirty::Tracker,
+    dirty::{Share, Tracker},
     gate::{Closing, Gate, GateError, Kind, Pass},
     heap::Heap,
     persist::Persist,
@@ -126,6 +128,7 @@ impl Session {
             arrivals: Mutex::default(),
             segments: Mutex::default(),
             heaps: Mutex::default(),
+            maps: Arc::default(),
             world,
         });
         let session = Self {
@@ -152,11 +155,12 @@ impl Session {
             broken: None,
             restored_from: None,
         });
-        for record in &records {
+        let plans = plan::plan(&session.core.store, &records.iter().collect::<Vec<_>>())?;
+        for (record, plan) in records.iter().zip(plans) {
             let owner = session.owner_of(&record.name);
             let tracker = session.tracker()?;
             let core = &session.core;
-            let segment = resume::attach(&core.world, &core.store, &owner, record, tracker)?;
+            let segment = resume::attach(&core.world, &core.store, &owner, record, plan, tracker)?;
             session.enlist(segment, true);
         }
         Ok(session)
@@ -172,7 +176,12 @@ impl Session {
 
     fn tracker(&self) -> Result<Tracker, OpenError> {
         let kernel = &self.core.world.kernel;
-        Ok(Tracker::new(Arc::clone(kernel), Arc::from(kernel.watch()?)))
+        let share = Share::new(Arc::clone(&self.core.maps));
+        Ok(Tracker::new(
+            Arc::clone(kernel),
+            Arc::from(kernel.watch()?),
+            share,
+        ))
     }
 
     /// Makes a segment part of the session.
@@ -320,8 +329,10 @@ impl Session {
             }
             None => world.ranges.claim_any(&*world.kernel, len, &owner)?,
         };
+        let tracker = self.tracker()?;
         let shared = Arc::new(Shared::new(
             Arc::clone(&world.kernel),
+            tracker.watch(),
             name.to_owned(),
             kind,
             size,
@@ -331,7 +342,7 @@ impl Session {
         self.enlist(
             SegmentState {
                 shared: Arc::clone(&shared),
-                tracker: self.tracker()?,
+                tracker,
                 tree: Tree::new(size, 0).map_err(|source| OpenError::Tree {
                     segment: name.to_owned(),
                     source,
@@ -473,28 +484,22 @@ impl Session {
             .close_even_if_poisoned(Closing::Everybody, core.gate_timeout)?;
         // Only sealed packs can be mapped.
         state.seal()?;
+        let mut then = Vec::with_capacity(state.segments.len());
         for segment in &state.segments {
-            let then = record
+            let name = &segment.shared.name;
+            let record_then = record
                 .commit
                 .segments
                 .iter()
-                .any(|then| then.name == segment.shared.name);
-            if !then {
-                return Err(OpenError::NoSegmentThen {
-                    segment: segment.shared.name.clone(),
-                    commit: record.commit_id,
-                });
-            }
+                .find(|then| then.name == *name);
+            then.push(record_then.ok_or_else(|| OpenError::NoSegmentThen {
+                segment: name.clone(),
+                commit: record.commit_id,
+            })?);
         }
-        for segment in &mut state.segments {
-            let then = record
-                .commit
-                .segments
-                .iter()
-                .find(|then| then.name == segment.shared.name);
-            if let Some(then) = then
-                && let Err(error) = resume::show(&core.world, &core.store, segment, then)
-            {
+        let plans = plan::plan(&core.store, &then)?;
+        for ((segment, then), plan) in state.segments.iter_mut().zip(then).zip(plans) {
+            if let Err(error) = resume::show(&core.world, &core.store, segment, then, plan) {
                 // Some segments show the old state and some the new: no checkpoint may mix them.
                 state.broken = Some(format!(
                     "restore to {:.12} failed half-way: {error}",

@@ -6,7 +6,7 @@ use segvm_blockcache::{Extent, Layout, Store, Tree};
 use segvm_home::SegmentRecord;
 use segvm_os::PageRange;
 
-use super::error::OpenError;
+use super::{error::OpenError, plan::Plan};
 use crate::{
     dirty::{Tracker, WINDOW},
     segment::{
@@ -17,10 +17,6 @@ use crate::{
     world::World,
 };
 
-/// At most so many file mappings a segment, whatever the pattern of its checkpoints was: a process may have 65,530 maps,
-/// and gaps between runs and warm windows count too.
-const MAX_MAPS: usize = 3072;
-
 /// Attaches a segment as a commit recorded it.
 ///
 /// - **Cost**: one mmap a run; the content is read when it is touched.
@@ -29,6 +25,7 @@ pub(crate) fn attach(
     store: &Arc<Store>,
     owner: &Owner,
     record: &SegmentRecord,
+    plan: Plan,
     tracker: Tracker,
 ) -> Result<SegmentState, OpenError> {
     let page = world.kernel.page_size();
@@ -42,6 +39,7 @@ pub(crate) fn attach(
         })?;
     let shared = Arc::new(Shared::new(
         Arc::clone(&world.kernel),
+        tracker.watch(),
         record.name.clone(),
         record.kind,
         record.block_size,
@@ -59,7 +57,7 @@ pub(crate) fn attach(
         collected: Vec::new(),
         undo: Vec::new(),
     };
-    let shown = show(world, store, &mut segment, record);
+    let shown = show(world, store, &mut segment, record, plan);
     if shown.is_err() {
         // SAFETY: the range was claimed above, and nobody else knows of it.
         let _stays_reserved = unsafe { world.kernel.fence(reservation) };
@@ -82,15 +80,8 @@ pub(crate) fn show(
     store: &Arc<Store>,
     segment: &mut SegmentState,
     record: &SegmentRecord,
+    plan: Plan,
 ) -> Result<(), OpenError> {
-    let tree = Tree::open(&**store, record.tree).map_err(|source| OpenError::Tree {
-        segment: record.name.clone(),
-        source,
-    })?;
-    let layout = match store.load_extents(record.tree) {
-        Some(layout) => layout,
-        None => store.rebuild_extents(record.tree)?,
-    };
     let len = usize::try_from(record.len).map_err(|_too_long| OpenError::BadRecord {
         segment: record.name.clone(),
     })?;
@@ -102,10 +93,16 @@ pub(crate) fn show(
     unsafe { world.kernel.fence(shared.reservation) }?;
     if len > 0 {
         // SAFETY: as above; the range was fenced, so nothing in it is needed.
-        unsafe { world.kernel.commit(shared.part(0, len)) }?;
+        unsafe { shared.commit(shared.part(0, len)) }?;
     }
     shared.set_len(len);
-    let gathered = to_gather(&layout);
+    let Plan {
+        tree,
+        layout,
+        gathered,
+        pieces,
+    } = plan;
+    segment.tracker.set_pieces(pieces);
     for extent in layout.runs() {
         for (extent, how) in split(&layout, extent, &gathered) {
             match how {
@@ -129,27 +126,6 @@ pub(crate) fn show(
 enum Show {
     Map,
     Read,
-}
-
-/// The windows to read in, as byte offsets, ascending: those in the most pieces, until the rest fits the bound.
-fn to_gather(layout: &Layout) -> Vec<u64> {
-    let mut maps = layout.len();
-    if maps <= MAX_MAPS {
-        return Vec::new();
-    }
-    let mut windows = layout.windows_worst(WINDOW as u64, usize::MAX, 2);
-    windows.sort_by_key(|window| std::cmp::Reverse(window.extents));
-    let mut gathered = Vec::new();
-    for window in windows {
-        if maps <= MAX_MAPS {
-            break;
-        }
-        gathered.push(layout.block_size().offset(window.first));
-        let fewer = usize::try_from(window.extents - 1).unwrap_or(maps);
-        maps = maps.saturating_sub(fewer);
-    }
-    gathered.sort_unstable();
-    gathered
 }
 
 /// Cuts a run where gathered windows begin and end.
