@@ -10,10 +10,14 @@
 //! | `time` | instants in commits and in text |
 //! | `home` | the traits [`Home`] and [`Lease`]: read, acquire, publish |
 //! | `lease` | who may add a commit: the rules, without I/O and without a clock |
-//! | `dir` | the home of one store: a log of records and a lock per image |
+//! | `history` | an image's commits through its branch points, and who wrote them |
+//! | `error` | why not, per operation |
+//! | `dir` | the home of one store |
 
 mod commit;
 mod dir;
+mod error;
+mod history;
 mod home;
 pub mod lease;
 mod name;
@@ -22,15 +26,14 @@ mod time;
 pub use commit::{
     Commit, DecodeError, InvalidCommit, RangeAttribute, RangeKind, SegmentKind, SegmentRecord,
 };
-pub use dir::{DirHome, FrameFault, LeaseFileError, LogError, MARK_MAX, WriterLease};
-pub use home::{
-    AcquireError, Holder, Home, HomeError, ImageState, Lease, Log, PublishError, Record,
-    ResolveError,
-};
+pub use dir::{DirHome, FrameFault, LeaseFileError, LogError, MARK_MAX, TagFileError, WriterLease};
+pub use error::{AcquireError, HomeError, PublishError, RemoveError, ResolveError, TagError};
+pub use history::{Author, BRANCHED_FROM, History, authors};
+pub use home::{Holder, Home, ImageState, Lease, Log, Record, Tag};
 pub use name::{ImageName, ImageRef, ParseNameError, ParseRefError, Ref};
 pub use time::Timestamp;
 
-/// Decodes arbitrary bytes as a commit and as a log: what a fuzzer calls. Must never panic, and whatever decodes
+/// Decodes arbitrary bytes as a commit, as a log, as a lease and as a tag: what a fuzzer calls. Must never panic, and whatever decodes
 /// must encode to the same bytes.
 ///
 /// - **Panics**: if a decoder is wrong.

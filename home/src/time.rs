@@ -65,21 +65,60 @@ impl Timestamp {
         }
     }
 
-    /// Reads `2026-11-25` (its beginning) or `2026-11-25T12:30:00Z`, both UTC.
+    /// Reads `2026-11-25` (its beginning, UTC) or an instant as RFC 3339 has it: `2026-11-25T12:30:00Z`,
+    /// `2026-11-25T13:30:00.25+01:00`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (date, time) = match text.split_once(['T', 't']) {
-            Some((date, time)) => (date, time.strip_suffix(['Z', 'z'])?),
-            None => (text, "00:00:00"),
+        let Some((date, time)) = text.split_once(['T', 't']) else {
+            return Some(Self {
+                secs: day(text)? * DAY,
+                nanos: 0,
+            });
         };
-        let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+        let (time, east) = zone(time)?;
+        let (time, nanos) = match time.split_once('.') {
+            Some((time, digits)) => (time, fraction(digits)?),
+            None => (time, 0),
+        };
         let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
-        let days = days_from_civil(year, month, day)?;
         (hour < 24 && minute < 60 && second < 60).then_some(Self {
-            secs: days * DAY + hour * 3600 + minute * 60 + second,
-            nanos: 0,
+            secs: day(date)? * DAY + hour * 3600 + minute * 60 + second - east,
+            nanos,
         })
     }
+}
+
+/// Days since 1970-01-01 of `2026-11-25`.
+fn day(text: &str) -> Option<i64> {
+    let [year, month, day] = numbers(text, '-', [4, 2, 2])?;
+    days_from_civil(year, month, day)
+}
+
+/// Takes `Z` or `+01:00` off the end of a time: the rest, and how many seconds the zone is ahead of UTC.
+fn zone(time: &str) -> Option<(&str, i64)> {
+    if let Some(time) = time.strip_suffix(['Z', 'z']) {
+        return Some((time, 0));
+    }
+    let (time, zone) = time.split_at(time.rfind(['+', '-'])?);
+    let (sign, zone) = zone.split_at_checked(1)?;
+    let (hours, minutes) = zone.split_once(':')?;
+    let (hours, minutes) = (two_digits(hours)?, two_digits(minutes)?);
+    let east = hours * 3600 + minutes * 60;
+    let sound = hours < 24 && minutes < 60;
+    sound.then_some((time, if sign == "-" { -east } else { east }))
+}
+
+fn two_digits(text: &str) -> Option<i64> {
+    let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+/// The nanoseconds of what follows the dot: digits beyond the ninth are cut off.
+fn fraction(digits: &str) -> Option<u32> {
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    format!("{digits:0<9}").get(..9)?.parse().ok()
 }
 
 impl From<SystemTime> for Timestamp {
@@ -171,6 +210,16 @@ mod tests {
             assert_eq!(Timestamp::parse(text), Timestamp::new(secs, 0), "{text}");
             assert_eq!(Timestamp::new(secs, 5).unwrap().to_string(), text);
         }
+        let noon = Timestamp::parse("2026-11-25T12:00:00Z");
+        for same in [
+            "2026-11-25T13:30:00+01:30",
+            "2026-11-24T22:00:00-14:00",
+            "2026-11-25t12:00:00.000z",
+        ] {
+            assert_eq!(Timestamp::parse(same), noon, "{same}");
+        }
+        let quarter = Timestamp::parse("2026-11-25T12:00:00.2500000009Z").unwrap();
+        assert_eq!(quarter.since(noon.unwrap()), Duration::from_millis(250));
         let far = Timestamp::new(i64::MIN, 0).unwrap();
         assert!(!far.to_string().is_empty());
     }
@@ -185,7 +234,14 @@ mod tests {
             "2026-13-01",
             "2026-01-01T25:00:00Z",
             "2026-01-01T00:00:00",
-            "2026-01-01T00:00:00+01:00",
+            "2026-01-01T00:00:00+1:00",
+            "2026-01-01T00:00:00+01:60",
+            "2026-01-01T00:00:00+24:00",
+            "2026-01-01T00:00:00+0100",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00.-5Z",
+            "2026-01-01T00:00:00é",
+            "2026-01-01T00:00:00+é1:00",
             "+026-01-01",
         ] {
             assert_eq!(Timestamp::parse(text), None, "{text}");

@@ -14,11 +14,12 @@ use segvm_blockcache::{
 use super::{
     frame::{self, Frame, MARK_MAX, Parts},
     log::{Backwards, LogFile, STEP, Tail},
-    names,
+    names, remove,
 };
 use crate::{
     commit::Commit,
-    home::{Log, PublishError, Record},
+    error::PublishError,
+    home::{Log, Record},
     lease::Token,
     name::ImageName,
 };
@@ -197,6 +198,15 @@ impl Appender {
                 self.sync_names()?;
             }
             return Ok(log.clone());
+        }
+        // An image of this name may have been removed before, and not have been cleared away when the power went.
+        if let Err((path, source)) = remove::clear(&*self.disk, &self.place.dir) {
+            let image = self.place.image.clone();
+            return Err(PublishError::Io {
+                image,
+                path,
+                source,
+            });
         }
         let path = self.place.path.clone();
         let file = match self.disk.open(&path, Open::Create) {

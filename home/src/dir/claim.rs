@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     commit::Commit,
-    home::{AcquireError, Holder, PublishError},
+    error::{AcquireError, PublishError},
+    home::Holder,
     lease::{Checkout, Committed, State, Term},
     name::ImageName,
 };
@@ -129,7 +130,7 @@ impl DirHome {
         }
     }
 
-    fn enter(&self, name: &ImageName) -> Result<Inside, EnterError> {
+    pub(super) fn enter(&self, name: &ImageName) -> Result<Inside, EnterError> {
         Inside::enter(&*self.disk, self.place(name), self.patience)
     }
 

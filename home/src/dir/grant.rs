@@ -188,7 +188,7 @@ fn encode(record: &LeaseRecord) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8]) -> Option<LeaseRecord> {
+pub(super) fn decode(bytes: &[u8]) -> Option<LeaseRecord> {
     let number = |at| field(bytes, at).map(u64::from_le_bytes);
     let since = Timestamp::new(
         i64::from_le_bytes(field(bytes, 40)?),

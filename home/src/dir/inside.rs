@@ -18,7 +18,8 @@ use super::{
     turn::{NoTurn, Turn},
 };
 use crate::{
-    home::{AcquireError, Holder, PublishError},
+    error::{AcquireError, PublishError},
+    home::Holder,
     lease::{CommitRefusal, Grant, State, Token},
     name::ImageName,
     time::Timestamp,
@@ -107,11 +108,18 @@ impl Inside {
     /// What the rules start from, where `holder` is alive: the process that has the lock.
     pub(super) fn held_by(&self, holder: u32) -> State {
         let (head, fenced) = (self.head(), self.fenced());
-        let known = self.granted.as_ref().map(|record| record.grant.clone());
-        let token = known.as_ref().map_or(self.last(), |grant| grant.token);
-        let holder = self::holder(known, holder);
-        let grant = Grant { token, holder };
+        let token = self.granted.as_ref().map(|record| record.grant.token);
+        let grant = Grant {
+            token: token.unwrap_or(self.last()),
+            holder: self.holder(holder),
+        };
         State::held(head, grant, fenced)
+    }
+
+    /// Who process `pid` is, that has the lock.
+    pub(super) fn holder(&self, pid: u32) -> Holder {
+        let known = self.granted.as_ref().map(|record| record.grant.clone());
+        holder(known, pid)
     }
 
     /// What the rules start from, where nobody has the lock.
@@ -265,6 +273,6 @@ pub(super) fn refused(
 }
 
 /// Nobody has held an image since 1970: that is a time which is not known.
-fn known(since: Timestamp) -> Option<Timestamp> {
+pub(super) fn known(since: Timestamp) -> Option<Timestamp> {
     (since != Timestamp::default()).then_some(since)
 }

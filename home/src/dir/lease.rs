@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     commit::Commit,
-    home::{Holder, Lease, Log, PublishError, Record},
+    error::PublishError,
+    home::{Holder, Lease, Log, Record},
     lease::{Checkout, Committed, State, Token},
     name::ImageName,
 };

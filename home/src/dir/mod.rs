@@ -6,6 +6,7 @@
 //!   <root>/images/<name>/lock       empty; locked by the writer, and opened by nothing else
 //!   <root>/images/<name>/lock-<n>   the same of a writer that stole the image
 //!   <root>/images/<name>/turn       empty; locked for a moment by whoever changes something
+//!   <root>/images/<name>/tags/      a file for each tag
 //! ```
 //!
 //! | file | for |
@@ -16,6 +17,7 @@
 //! | `claim` | taking the lease, stealing it, committing without it |
 //! | `lease` | the writer's hand on an image |
 //! | `log`, `frame` | reading records, and their bytes |
+//! | `tags`, `remove` | names for commits; removing an image |
 //! | `append`, `names` | adding records, and making names durable |
 //!
 //! The log grows by zeros ahead of the records, 64 KiB at a time, so that an append changes no length and allocates
@@ -31,6 +33,8 @@ mod inside;
 mod lease;
 mod log;
 mod names;
+mod remove;
+mod tags;
 mod turn;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
@@ -50,12 +54,15 @@ pub use self::{
     grant::LeaseFileError,
     lease::WriterLease,
     log::LogError,
+    tags::TagFileError,
 };
 use crate::{
     commit::Commit,
-    home::{AcquireError, Holder, Home, HomeError, ImageState, Lease, Log, PublishError},
+    error::{AcquireError, HomeError, PublishError, RemoveError, TagError},
+    home::{Holder, Home, ImageState, Lease, Log, Tag},
     lease::Checkout,
-    name::ImageName,
+    name::{ImageName, Ref},
+    time::Timestamp,
 };
 
 /// How long to wait for another process that is in the middle of a change: it takes one sync, or a few.
@@ -210,15 +217,45 @@ impl Home for DirHome {
     ) -> Result<CommitId, PublishError> {
         self.commit(name, checkout, commit, mark)
     }
+
+    fn tags(&self, image: &ImageName) -> Result<Vec<Tag>, HomeError> {
+        self.tags(image)
+    }
+
+    fn tagged(&self, image: &ImageName, tag: &ImageName) -> Result<Option<Tag>, HomeError> {
+        self.tagged(image, tag)
+    }
+
+    fn tag(
+        &self,
+        image: &ImageName,
+        tag: &ImageName,
+        at: &Ref,
+        now: Timestamp,
+    ) -> Result<Tag, TagError> {
+        self.tag(image, tag, at, now)
+    }
+
+    fn untag(&self, image: &ImageName, tag: &ImageName) -> Result<(), TagError> {
+        self.untag(image, tag)
+    }
+
+    fn remove(&self, image: &ImageName, holder: &Holder) -> Result<(), RemoveError> {
+        self.remove(image, holder)
+    }
 }
 
 fn unreadable(path: PathBuf, source: io::Error) -> HomeError {
     HomeError::Io { path, source }
 }
 
-/// Decodes arbitrary bytes as a frame that lies where it says: see [`crate::decode_any`].
+/// Decodes arbitrary bytes as a frame that lies where it says, as a lease and as a tag: see [`crate::decode_any`].
 pub(crate) fn decode_any(bytes: &[u8]) {
     let place = bytes.get(32..).and_then(|bytes| bytes.first_chunk());
     let offset = place.map_or(0, |bytes| u64::from_le_bytes(*bytes));
     drop(frame::decode(bytes, offset));
+    drop(grant::decode(bytes));
+    if let Ok(name) = "tag".parse() {
+        drop(tags::decode(bytes, &name));
+    }
 }
