@@ -339,6 +339,49 @@ fn a_branch_starts_where_the_image_was() {
 }
 
 #[test]
+fn a_branch_goes_back_beyond_the_point_where_it_was_made() {
+    let store = tempfile::tempdir().unwrap();
+    let session = open(store.path());
+    let segment = session.segment("memory", 1 << 20).unwrap();
+    for text in ["first", "other"] {
+        segment.write(0, text.as_bytes()).unwrap();
+        session.checkpoint().unwrap();
+    }
+    session.branch("branch").unwrap();
+    segment.write(0, b"later").unwrap();
+    session.suspend().unwrap();
+    let out = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "helper_takes_a_branch_back",
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env("SEGVM_TEST_BRANCH", store.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(said.contains("other, other, first."), "{said}");
+}
+
+/// The other process of the test above: two images with one base cannot be mapped in one.
+#[test]
+fn helper_takes_a_branch_back() {
+    let Some(store) = std::env::var_os("SEGVM_TEST_BRANCH") else {
+        return;
+    };
+    let session = SessionOptions::new().store(store).open("branch").unwrap();
+    let segment = session.segment("memory", 1 << 20).unwrap();
+    let text = || String::from_utf8(content(&segment)[..5].to_vec()).unwrap();
+    let newest = text();
+    // The first commit of the branch says what the image's newest said.
+    session.restore("-1").unwrap();
+    let point = text();
+    session.restore("-2").unwrap();
+    println!("{newest}, {point}, {}.", text());
+}
+
+#[test]
 fn a_fragmented_image_comes_back_while_its_windows_are_laid_out_again() {
     let store = tempfile::tempdir().unwrap();
     let small = SegmentOptions::new().block_size(segvm::BlockSize::MIN);
