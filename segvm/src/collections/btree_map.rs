@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     heap::Heap,
-    persist::{Persist, Plain, SchemaBuilder, Source},
+    persist::{Persist, Plain, SchemaBuilder, Source, replace},
 };
 
 /// A map in the order of its keys, in a segment. [`BTreeMapMut`] changes it.
@@ -156,20 +156,13 @@ impl<K: Key, V: Persist> BTreeMapMut<'_, K, V> {
         S: Source<V>,
     {
         let heap = self.heap;
-        // SAFETY: writable memory for a V, which the tree moves into the heap.
-        let fill = |place: NonNull<V>| unsafe { value.fill(place, heap) };
         let Some((node, at)) = self.find(&key) else {
-            self.put(key, fill);
+            // SAFETY: writable memory for a V, which the tree moves into the heap.
+            self.put(key, |place| unsafe { value.fill(place, heap) });
             return true;
         };
-        // Made before the old one is dropped: `fill` may panic, and the entry must hold a value all the time.
-        let mut new = MaybeUninit::<V>::uninit();
-        let made = NonNull::from(&mut new).cast();
-        fill(made);
         // SAFETY: the entry's value, which nothing else reaches.
-        unsafe { V::drop_in(node.value(at), heap) };
-        // SAFETY: both are places of a V; the made one is not used again.
-        unsafe { node.value(at).copy_from_nonoverlapping(made, 1) };
+        unsafe { replace(node.value(at), value, heap) };
         false
     }
 

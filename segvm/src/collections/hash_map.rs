@@ -1,10 +1,4 @@
-use std::{
-    fmt,
-    marker::PhantomData,
-    mem::{MaybeUninit, offset_of},
-    ops::Deref,
-    ptr::NonNull,
-};
+use std::{fmt, marker::PhantomData, mem::offset_of, ops::Deref, ptr::NonNull};
 
 use super::{
     hash::Seed,
@@ -13,7 +7,7 @@ use super::{
 };
 use crate::{
     heap::Heap,
-    persist::{Persist, Plain, SchemaBuilder, Source},
+    persist::{Persist, Plain, SchemaBuilder, Source, replace},
 };
 
 #[repr(C)]
@@ -179,16 +173,8 @@ impl<K: Key, V: Persist> HashMapMut<'_, K, V> {
         let heap = self.heap;
         match self.find(&key) {
             Some(slot) => {
-                // Made before the old one is dropped: `fill` may panic, and the entry must hold a value all the time.
-                let mut new = MaybeUninit::<V>::uninit();
-                let made = NonNull::from(&mut new).cast();
-                // SAFETY: writable memory for a V, which is moved into the heap below.
-                unsafe { value.fill(made, heap) };
-                let place = value_of(slot);
                 // SAFETY: the entry's value, which nothing else reaches.
-                unsafe { V::drop_in(place, heap) };
-                // SAFETY: both are places of a V; the made one is not used again.
-                unsafe { place.copy_from_nonoverlapping(made, 1) };
+                unsafe { replace(value_of(slot), value, heap) };
                 false
             }
             None => {

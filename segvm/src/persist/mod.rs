@@ -20,6 +20,7 @@ use std::ptr::NonNull;
 
 pub use segvm_derive::Persist;
 
+pub(crate) use self::source::replace;
 pub use self::{
     maybe::{Maybe, MaybeMut},
     schema::{Fields, Schema, SchemaBuilder},

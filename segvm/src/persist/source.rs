@@ -1,4 +1,4 @@
-use std::ptr::NonNull;
+use std::{mem::MaybeUninit, ptr::NonNull};
 
 use super::{Persist, Plain};
 use crate::heap::Heap;
@@ -31,4 +31,22 @@ unsafe impl<T: Plain> Source<T> for T {
         // SAFETY: writable memory for a T: the caller's promise.
         unsafe { place.write(self) };
     }
+}
+
+/// Makes a value in the place of another, which is dropped.
+///
+/// The new one is made first, beside: `fill` may panic, and the place must hold a value all the time.
+///
+/// # Safety
+///
+/// `place` holds a valid `T` in `heap` that nothing else reaches.
+pub(crate) unsafe fn replace<T: Persist>(place: NonNull<T>, value: impl Source<T>, heap: &Heap) {
+    let mut new = MaybeUninit::<T>::uninit();
+    let made = NonNull::from(&mut new).cast();
+    // SAFETY: writable memory for a T, which is moved into the heap below.
+    unsafe { value.fill(made, heap) };
+    // SAFETY: a valid T that nothing else reaches: the caller's promise.
+    unsafe { T::drop_in(place, heap) };
+    // SAFETY: both are places of a T; the made one is not used again.
+    unsafe { place.copy_from_nonoverlapping(made, 1) };
 }
