@@ -2,11 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
-use std::{collections::HashMap as StdMap, fmt::Write as _, sync::Arc};
+use std::{
+    collections::{BTreeMap as StdTree, HashMap as StdMap},
+    fmt::Write as _,
+    sync::Arc,
+};
 
 use proptest::prelude::*;
 use segvm::{
-    collections::{Box, HashMap, Text, Vec},
+    collections::{BTreeMap, Box, HashMap, Lookup, Seed, Text, Vec},
     gate::Gate,
     heap::{Heap, MemorySpace},
     persist::{Maybe, Persist},
@@ -270,4 +274,87 @@ fn a_full_heap_is_named_and_the_value_stays_whole() {
     assert!(message.contains("4194304 bytes reserved"), "{message}");
     assert_eq!(map.get(&1).unwrap().as_slice(), [1, 2, 3]);
     shared.heap().check().unwrap();
+}
+
+#[derive(Persist, Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(i8)]
+#[persist(key)]
+enum Side {
+    West = -1,
+    Middle,
+    East,
+}
+
+#[derive(Persist, Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+#[persist(plain, key)]
+struct Tile(i32, i32);
+
+#[derive(Persist, Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+#[persist(plain, key)]
+struct Cell {
+    side: Side,
+    tile: Tile,
+    layer: [u8; 3],
+}
+
+#[derive(Persist)]
+#[repr(C)]
+struct Cells {
+    hashed: HashMap<Cell, u64>,
+    ordered: BTreeMap<Cell, u64>,
+}
+
+fn cell() -> impl Strategy<Value = Cell> {
+    let side = prop::sample::select(vec![Side::West, Side::Middle, Side::East]);
+    (side, -2..2_i32, -2..2_i32, any::<bool>()).prop_map(|(side, x, y, top)| Cell {
+        side,
+        tile: Tile(x, y),
+        layer: [0, u8::from(top), 7],
+    })
+}
+
+proptest! {
+    #[test]
+    fn derived_keys_are_found_and_ordered_as_std_s(
+        ops in prop::collection::vec((any::<bool>(), cell(), any::<u64>()), 1..200),
+    ) {
+        let shared = shared();
+        let cells: Root<Cells> = root(&shared);
+        let mut guard = cells.write();
+        let mut cells = guard.as_mut();
+        let mut twin = StdTree::new();
+        for (insert, key, value) in ops {
+            if insert {
+                let new = twin.insert(key, value).is_none();
+                prop_assert_eq!(cells.hashed.insert(key, value), new);
+                prop_assert_eq!(cells.ordered.insert(key, value), new);
+            } else {
+                let was = twin.remove(&key);
+                prop_assert_eq!(cells.hashed.take(&key), was);
+                prop_assert_eq!(cells.ordered.take(&key), was);
+            }
+        }
+        prop_assert!(cells.ordered.iter().eq(&twin));
+        prop_assert_eq!(cells.hashed.len(), twin.len());
+        for (key, value) in &twin {
+            prop_assert_eq!(cells.hashed.get(key), Some(value));
+        }
+    }
+}
+
+/// A table that this build made is searched by the next: by this rule, written out.
+#[test]
+fn a_derived_key_is_hashed_field_by_field() {
+    let cell = Cell {
+        side: Side::West,
+        tile: Tile(3, -4),
+        layer: [1, 2, 3],
+    };
+    let mut state = 11;
+    for number in [-1_i64, 3, -4, 1, 2, 3] {
+        state = Seed(state).of_number(number.cast_unsigned());
+    }
+    assert_eq!(Lookup::hash(&cell, Seed(11)), state);
 }

@@ -10,6 +10,8 @@ pub(crate) struct Attributes {
     /// `#[repr(u8)]` and the like.
     pub(crate) integer: Option<Ident>,
     pub(crate) plain: bool,
+    /// Its values can be keys of maps.
+    pub(crate) key: bool,
     pub(crate) version: u32,
 }
 
@@ -42,11 +44,14 @@ pub(crate) fn read(input: &DeriveInput) -> Result<Attributes> {
                 if meta.path.is_ident("plain") {
                     out.plain = true;
                     Ok(())
+                } else if meta.path.is_ident("key") {
+                    out.key = true;
+                    Ok(())
                 } else if meta.path.is_ident("version") {
                     out.version = meta.value()?.parse::<LitInt>()?.base10_parse()?;
                     Ok(())
                 } else {
-                    Err(meta.error("persist knows `plain` and `version = N`"))
+                    Err(meta.error("persist knows `plain`, `key` and `version = N`"))
                 }
             })?;
         }

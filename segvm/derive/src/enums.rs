@@ -2,7 +2,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{DataEnum, DeriveInput, Error, Result};
 
-use crate::attributes::Attributes;
+use crate::{attributes::Attributes, plain};
 
 pub(crate) fn expand(
     input: &DeriveInput,
@@ -33,39 +33,20 @@ pub(crate) fn expand(
     let version = attributes.version;
     let no_zero =
         format!("`{name}` needs a variant with the number 0: new values in a segment are zeros");
+    let implemented = plain::implement(
+        name,
+        &quote! {
+            schema.enumeration(
+                #version,
+                ::core::mem::size_of::<Self>(),
+                &[#((#texts, #name::#variants as i128)),*],
+            );
+        },
+    );
+    let key = attributes.key.then(|| plain::enum_key(name, integer));
     Ok(quote! {
         const _: () = assert!(false #(|| #name::#variants as #integer == 0)*, #no_zero);
-        // SAFETY: a fixed repr, a variant 0 (just checked), no fields.
-        #[automatically_derived]
-        #[allow(unsafe_code)]
-        unsafe impl ::segvm::persist::Persist for #name {
-            type Mut<'segvm> = &'segvm mut Self;
-            const OWNS: bool = false;
-
-            unsafe fn project<'segvm>(
-                mut place: ::core::ptr::NonNull<Self>,
-                _heap: &'segvm ::segvm::heap::Heap,
-            ) -> &'segvm mut Self {
-                // SAFETY: the caller promises a valid value that nothing else reaches.
-                unsafe { place.as_mut() }
-            }
-
-            unsafe fn drop_in(place: ::core::ptr::NonNull<Self>, _heap: &::segvm::heap::Heap) {
-                // SAFETY: the place is the caller's, and zero is a variant.
-                unsafe { place.write_bytes(0, 1) };
-            }
-
-            fn describe(schema: &mut ::segvm::persist::SchemaBuilder) {
-                schema.enumeration(
-                    #version,
-                    ::core::mem::size_of::<Self>(),
-                    &[#((#texts, #name::#variants as i128)),*],
-                );
-            }
-        }
-        // SAFETY: an enum without fields owns nothing.
-        #[automatically_derived]
-        #[allow(unsafe_code)]
-        unsafe impl ::segvm::persist::Plain for #name {}
+        #implemented
+        #key
     })
 }

@@ -5,9 +5,11 @@
 //! | `attributes` | `#[repr(..)]` and `#[persist(..)]` |
 //! | `structs` | projections, or plain data |
 //! | `enums` | fieldless ones, as plain data |
+//! | `plain` | what plain data of both kinds implements; keys of maps |
 
 mod attributes;
 mod enums;
+mod plain;
 mod structs;
 
 use proc_macro::TokenStream;
@@ -17,6 +19,8 @@ use syn::{Data, DeriveInput, Error, Result, parse_macro_input};
 ///
 /// A struct `Notes` gets a projection `NotesMut<'_>` with the same fields, each as what changes it. On the type:
 /// `#[persist(plain)]` for a `Copy` struct of plain fields, which is changed through `&mut` instead;
+/// `#[persist(plain, key)]` where it is also a key of maps, ordered by its fields as they are declared, and
+/// `#[persist(key)]` for an enum that is one, ordered by its numbers;
 /// `#[persist(version = 2)]` where the fields stay and their meaning changes.
 #[proc_macro_derive(Persist, attributes(persist))]
 pub fn derive_persist(input: TokenStream) -> TokenStream {

@@ -2,7 +2,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{DataStruct, DeriveInput, Error, Field, Fields, Index, Member, Result};
 
-use crate::attributes::Attributes;
+use crate::{attributes::Attributes, plain};
 
 pub(crate) fn expand(
     input: &DeriveInput,
@@ -23,7 +23,12 @@ pub(crate) fn expand(
     }
     let described = describe(input, data, attributes);
     if attributes.plain {
-        Ok(plain(input, data, &described))
+        Ok(plain(input, data, attributes, &described))
+    } else if attributes.key {
+        Err(Error::new_spanned(
+            &input.ident,
+            "a key is given whole to a map, so it owns nothing: `#[persist(plain, key)]`, with plain fields",
+        ))
     } else {
         Ok(owning(input, data, &described))
     }
@@ -55,47 +60,40 @@ fn describe(input: &DeriveInput, data: &DataStruct, attributes: &Attributes) -> 
         };
         quote! { fields.field::<#ty>(#text, ::core::mem::offset_of!(#name, #member)); }
     });
-    quote! {
-        fn describe(schema: &mut ::segvm::persist::SchemaBuilder) {
-            schema.structure::<Self>(#version, |fields| { #(#fields)* });
-        }
-    }
+    quote! { schema.structure::<Self>(#version, |fields| { #(#fields)* }); }
 }
 
-fn plain(input: &DeriveInput, data: &DataStruct, described: &TokenStream) -> TokenStream {
+fn plain(
+    input: &DeriveInput,
+    data: &DataStruct,
+    attributes: &Attributes,
+    described: &TokenStream,
+) -> TokenStream {
     let name = &input.ident;
-    let types = data.fields.iter().map(|field| &field.ty);
+    let types: Vec<_> = data.fields.iter().map(|field| &field.ty).collect();
+    let implemented = plain::implement(name, described);
+    let key = attributes.key.then(|| {
+        let members: Vec<_> = members(data)
+            .into_iter()
+            .map(|(member, _)| member)
+            .collect();
+        plain::struct_key(name, &members, &types)
+    });
+    // Said here, the refusal is about the field; from the implementation it would be about a look-up.
+    let keys = attributes.key.then(|| {
+        quote! {
+            const fn key<T: ::segvm::collections::Key>() {}
+            #(key::<#types>();)*
+        }
+    });
     quote! {
         const _: () = {
             const fn plain<T: ::segvm::persist::Plain>() {}
             #(plain::<#types>();)*
+            #keys
         };
-        // SAFETY: repr(C), and every field is plain, as just checked.
-        #[automatically_derived]
-        #[allow(unsafe_code)]
-        unsafe impl ::segvm::persist::Persist for #name {
-            type Mut<'segvm> = &'segvm mut Self;
-            const OWNS: bool = false;
-
-            unsafe fn project<'segvm>(
-                mut place: ::core::ptr::NonNull<Self>,
-                _heap: &'segvm ::segvm::heap::Heap,
-            ) -> &'segvm mut Self {
-                // SAFETY: the caller promises a valid value that nothing else reaches.
-                unsafe { place.as_mut() }
-            }
-
-            unsafe fn drop_in(place: ::core::ptr::NonNull<Self>, _heap: &::segvm::heap::Heap) {
-                // SAFETY: the place is the caller's, and zeros are a value of every field.
-                unsafe { place.write_bytes(0, 1) };
-            }
-
-            #described
-        }
-        // SAFETY: every field is plain.
-        #[automatically_derived]
-        #[allow(unsafe_code)]
-        unsafe impl ::segvm::persist::Plain for #name {}
+        #implemented
+        #key
     }
 }
 
@@ -161,7 +159,9 @@ fn owning(input: &DeriveInput, data: &DataStruct, described: &TokenStream) -> To
                 }
             }
 
-            #described
+            fn describe(schema: &mut ::segvm::persist::SchemaBuilder) {
+                #described
+            }
         }
     }
 }

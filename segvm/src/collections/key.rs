@@ -3,12 +3,14 @@ use std::{cmp::Ordering, fmt};
 use super::{Text, hash::Seed};
 use crate::persist::Persist;
 
-/// A type whose values can be keys of a map: numbers, `bool`, `char`, arrays of numbers, [`Text`].
+/// A type whose values can be keys of a map: numbers, `bool`, `char`, arrays of numbers, [`Text`], and plain structs and
+/// enums that derive [`Persist`] with `#[persist(key)]`.
 ///
 /// Equality, order and hash are the format's, not std's traits': another build must find what this one put in.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a key of a map in a segment",
-    note = "keys are numbers, bool, char, arrays of numbers, and `Text`"
+    note = "keys are numbers, bool, char, arrays of numbers, `Text`, and plain types that say so: \
+            `#[derive(Persist, Debug, Clone, Copy)] #[repr(C)] #[persist(plain, key)]`"
 )]
 pub trait Key: Persist + Lookup<Self> + fmt::Debug {}
 
