@@ -14,6 +14,7 @@ use super::{
 pub(crate) struct Record {
     pub(crate) id: Id,
     pub(crate) sequence: u64,
+    pub(crate) token: u64,
     pub(crate) commit: Commit,
 }
 
@@ -43,6 +44,7 @@ impl Image {
                 Ok(Record {
                     id: commit_id(&frame.commit),
                     sequence: frame.sequence,
+                    token: frame.token,
                     commit: commit::decode(&frame.commit)?,
                 })
             })

@@ -12,6 +12,8 @@ pub(crate) struct Frame {
     pub(crate) sequence: u64,
     pub(crate) marks: Vec<u8>,
     pub(crate) commit: Vec<u8>,
+    /// The fencing token; 0 where there is none.
+    pub(crate) token: u64,
     offset: usize,
     before: usize,
 }
@@ -60,7 +62,7 @@ fn decode(frame: &[u8]) -> Read<Frame> {
     bytes.zeros(4)?;
     let marks = bytes.take(mark)?.to_vec();
     let commit = bytes.take(commit)?.to_vec();
-    bytes.take(attached)?;
+    let token = token(bytes.take(attached)?)?;
     bytes.zeros_to(least - 12)?;
     bytes.take(12)?;
     bytes.end()?;
@@ -68,9 +70,27 @@ fn decode(frame: &[u8]) -> Read<Frame> {
         sequence,
         marks,
         commit,
+        token,
         offset: offset as usize,
         before: before as usize,
     })
+}
+
+/// What a frame's attachments say that this reader knows.
+fn token(attachments: &[u8]) -> Read<u64> {
+    let (mut bytes, mut token) = (Bytes::new(attachments), 0);
+    while bytes.at() < attachments.len() as u64 {
+        let at = bytes.at();
+        let (kind, len) = (bytes.u16()?, bytes.u16()?);
+        if kind == 1 {
+            rule(len == 8 && token == 0, "a fencing token", at)?;
+            token = bytes.u64()?;
+        } else {
+            bytes.take(usize::from(len))?;
+        }
+    }
+    bytes.end()?;
+    Ok(token)
 }
 
 /// All records, newest first; none where the image has no commit yet.
@@ -109,6 +129,7 @@ pub(crate) fn frames(store: &Path, image: &str) -> Read<Vec<Frame>> {
         rule(frame.is_some(), "the frame before is not whole", at)?;
         let older = decode(frame.unwrap_or_default())?;
         rule(older.sequence + 1 == newer.sequence, "sequence numbers", at)?;
+        rule(older.token <= newer.token, "tokens that fall", at)?;
         frames.push(older);
     }
 }

@@ -160,6 +160,7 @@ fn check(store: &Path, name: &str, saved: &[(String, Model)], most: usize, seen:
     for (newer, older) in image.records.iter().zip(&image.records[1..]) {
         assert_eq!(newer.commit.parents, [older.id]);
         assert_eq!(newer.sequence, older.sequence + 1);
+        assert!(older.token > 0, "a session writes with a token");
     }
 }
 
