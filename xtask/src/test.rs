@@ -91,7 +91,14 @@ fn tests(run: &mut Run) {
     if has_subcommand("nextest") {
         run.step(
             "tests",
-            &mut cargo(["nextest", "run", "--workspace", "--no-tests", "pass"]),
+            &mut cargo([
+                "nextest",
+                "run",
+                "--workspace",
+                "--no-tests",
+                "pass",
+                "--no-fail-fast",
+            ]),
             remedy,
         );
     } else {
@@ -109,6 +116,7 @@ fn tests(run: &mut Run) {
                 "--bins",
                 "--tests",
                 "--examples",
+                "--no-fail-fast",
                 "--",
                 "--test-threads=1",
             ]),

@@ -10,7 +10,7 @@ use std::{
     ptr,
     sync::{
         Barrier,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -22,6 +22,8 @@ pub(crate) const MIB: usize = 1 << 20;
 /// Not aligned to a huge page where a test does not say so.
 pub(crate) const BASE: usize = 0x5b00_0010_1000;
 pub(crate) const HUGE_BASE: usize = 0x5b00_4000_0000;
+/// More than any test's range.
+const APART: usize = 16 << 30;
 pub(crate) const RUN: Duration = Duration::from_millis(700);
 
 #[derive(Debug)]
@@ -37,7 +39,11 @@ impl Mappable for Painted {
     }
 }
 
+/// Reserves a range of its own for each call: what a test mapped stays for the life of the process, which it has to itself
+/// under nextest only.
 pub(crate) fn kernel_and_range(base: usize, len: usize) -> (RealKernel, PageRange) {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let base = base + CALLS.fetch_add(1, Ordering::Relaxed) * APART;
     let kernel = RealKernel::new().unwrap();
     let range = PageRange::new(kernel.page_size(), base, len).unwrap();
     kernel.reserve(range).unwrap();
