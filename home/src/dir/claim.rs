@@ -95,7 +95,7 @@ impl DirHome {
         Ok(lease)
     }
 
-    /// Adds a commit as the newest without a lease: see [`Home::commit`].
+    /// Adds a commit as the newest without a lease: see [`Home::commit`](crate::Home::commit).
     ///
     /// - **Durable**: on `Ok`, yes.
     pub fn commit(
