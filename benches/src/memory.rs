@@ -233,6 +233,38 @@ impl Plain {
         Ok(Self::own(base, len))
     }
 
+    /// Shows part of a file privately in place of what was at `offset`, as a resume shows a run of a pack.
+    ///
+    /// - **Errors**: [`BenchError::Kernel`].
+    /// - **Panics**: if the bytes are not inside the memory.
+    pub fn show(
+        &mut self,
+        offset: usize,
+        len: usize,
+        file: &std::fs::File,
+        place: u64,
+    ) -> Result<(), BenchError> {
+        let whole = self.view.len;
+        assert!(
+            offset <= whole && len <= whole - offset,
+            "no {len} bytes at {offset}"
+        );
+        // SAFETY: inside the memory, by the assertion.
+        let at = unsafe { self.view.base.add(offset) };
+        // SAFETY: replaces pages of our own mapping; no view of it is there, since this borrows it exclusively.
+        let shown = unsafe {
+            mm::mmap(
+                at.as_ptr().cast(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED,
+                file,
+                place,
+            )
+        };
+        shown.map(drop).map_err(BenchError::kernel("mmap"))
+    }
+
     fn own(base: *mut c_void, len: usize) -> Self {
         let base = NonNull::new(base.cast()).unwrap_or(NonNull::dangling());
         Self {
