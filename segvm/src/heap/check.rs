@@ -1,10 +1,15 @@
 //! What is in use, and whether all structures agree.
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use super::{
-    core::{Core, address, index, word},
-    layout::{CLASSES, Class, KIND_FREE, KIND_LARGE, KIND_SPAN, UNIT, Unit},
+    core::{address, index, word},
+    layout::{Class, KIND_FREE, KIND_LARGE, KIND_SPAN, Span, UNIT, Unit},
+    locks::All,
+    spans::FreeObject,
 };
 
 /// How a heap's bytes are used.
@@ -47,7 +52,8 @@ struct Sums {
     blocks: u64,
     largest_free: u64,
     free_runs: HashSet<u32>,
-    open_spans: HashSet<u32>,
+    /// Spans with room, and whose they are.
+    open_spans: HashMap<u32, u32>,
 }
 
 impl Sums {
@@ -57,31 +63,26 @@ impl Sums {
     }
 }
 
-impl Core {
-    pub(super) fn usage(&mut self) -> Usage {
-        let reserved = word(self.reserved());
-        let largest_free = self.walk().largest_free;
-        let header = self.header();
-        let held = u64::from(header.top) * word(UNIT);
-        let overhead = u64::from(header.first_unit) * word(UNIT);
+impl All<'_> {
+    pub(super) fn usage(&self) -> Usage {
+        let sums = self.walk();
+        let header = self.core.header();
+        let held = u64::from(header.top.get()) * word(UNIT);
+        let overhead = u64::from(header.first_unit.get()) * word(UNIT);
         Usage {
-            allocated: header.allocated,
-            blocks: header.blocks,
-            free: held - overhead - header.allocated,
-            largest_free,
+            allocated: sums.allocated,
+            blocks: sums.blocks,
+            free: (held - overhead).saturating_sub(sums.allocated),
+            largest_free: sums.largest_free,
             held,
-            reserved,
+            reserved: word(self.core.reserved()),
         }
     }
 
-    pub(super) fn check(&mut self) -> Result<(), Vec<Finding>> {
+    pub(super) fn check(&self) -> Result<(), Vec<Finding>> {
         let mut sums = self.walk();
         self.check_bins(&mut sums);
         self.check_open_spans(&mut sums);
-        let header = self.header();
-        if (header.allocated, header.blocks) != (sums.allocated, sums.blocks) {
-            sums.find(0, "the header's counts differ from the blocks");
-        }
         if sums.findings.is_empty() {
             Ok(())
         } else {
@@ -89,35 +90,30 @@ impl Core {
         }
     }
 
-    fn walk(&mut self) -> Sums {
+    fn walk(&self) -> Sums {
         let mut sums = Sums::default();
-        let header = self.header();
-        let (mut at, top) = (header.first_unit, header.top);
+        let header = self.core.header();
+        let (mut at, top) = (header.first_unit.get(), header.top.get());
         let mut after_free = false;
         while at < top {
-            let Unit { kind, len, .. } = *self.unit(at);
+            let unit = self.core.unit(at);
+            let (kind, len) = (unit.kind.get(), unit.len.get());
             if len == 0 || len > top - at {
                 sums.find(at, "a run of impossible length");
                 break;
             }
             match kind {
+                KIND_SPAN if len != 1 => sums.find(at, "a span of more than a unit"),
                 KIND_SPAN => self.walk_span(at, &mut sums),
                 KIND_LARGE => {
                     sums.allocated += u64::from(len) * word(UNIT);
                     sums.blocks += 1;
                 }
-                KIND_FREE => {
-                    let last = *self.unit(at + len - 1);
-                    if (last.kind, last.len) != (KIND_FREE, len) {
-                        sums.find(at, "a free run whose end does not know it");
-                    }
-                    if after_free || at + len == top {
-                        sums.find(at, "a free run that was not merged");
-                    }
-                    sums.free_runs.insert(at);
-                    sums.largest_free = sums.largest_free.max(u64::from(len) * word(UNIT));
-                }
+                KIND_FREE => self.walk_free(at, len, after_free || at + len == top, &mut sums),
                 _ => sums.find(at, "a run of unknown kind"),
+            }
+            if kind != KIND_SPAN && (at..at + len).any(|at| self.core.unit(at).owner.get() != 0) {
+                sums.find(at, "a shard that owns what is no span");
             }
             after_free = kind == KIND_FREE;
             at += len;
@@ -125,18 +121,34 @@ impl Core {
         sums
     }
 
-    fn walk_span(&mut self, at: u32, sums: &mut Sums) {
-        let base = address(self.address_of(at));
-        let span = self.span(at);
-        let (used, fresh, capacity) = (span.used, span.fresh, span.capacity);
-        let (class, mut free) = (Class::from_index(span.class), span.free);
+    fn walk_free(&self, at: u32, len: u32, unmerged: bool, sums: &mut Sums) {
+        let last = self.core.unit(at + len - 1);
+        if (last.kind.get(), last.len.get()) != (KIND_FREE, len) {
+            sums.find(at, "a free run whose end does not know it");
+        }
+        if unmerged {
+            sums.find(at, "a free run that was not merged");
+        }
+        sums.free_runs.insert(at);
+        sums.largest_free = sums.largest_free.max(u64::from(len) * word(UNIT));
+    }
+
+    fn walk_span(&self, at: u32, sums: &mut Sums) {
+        let base = address(self.core.address_of(at));
+        let unit = self.core.unit(at);
+        let (span, owner) = (&unit.span, unit.owner.get().wrapping_sub(1));
+        let (used, fresh, capacity) = (span.used.get(), span.fresh.get(), span.capacity.get());
+        if owner >= self.core.shards() {
+            return sums.find(at, "a span of no shard");
+        }
+        let class = Class::from_index(span.class.get());
         let Some(class) = class.filter(|class| index(class.capacity()) == capacity) else {
             return sums.find(at, "a span of unknown class");
         };
         if fresh > capacity || used > fresh {
             return sums.find(at, "a span with more objects than fit");
         }
-        let mut listed = 0;
+        let (mut free, mut listed) = (span.free.get(), 0);
         while free != 0 && listed <= fresh {
             let offset = free.wrapping_sub(base);
             let size = word(class.size());
@@ -144,8 +156,7 @@ impl Core {
                 return sums.find(at, "a free list that leaves its span: written after free?");
             }
             listed += 1;
-            let object = self.place(free);
-            free = self.free_object(object)[0];
+            free = FreeObject(self.core.place(free)).next();
         }
         if listed != fresh - used {
             sums.find(at, "a free list that is too short or too long");
@@ -153,23 +164,29 @@ impl Core {
         sums.allocated += u64::from(used) * word(class.size());
         sums.blocks += u64::from(used);
         if used < capacity {
-            sums.open_spans.insert(at);
+            sums.open_spans.insert(at, owner);
         }
     }
 
-    fn check_bins(&mut self, sums: &mut Sums) {
-        let bins = self.header().bins;
-        for (bin, head) in bins.into_iter().enumerate() {
-            if (head != 0) != (self.header().filled_bins >> bin & 1 == 1) {
+    fn check_bins(&self, sums: &mut Sums) {
+        let header = self.core.header();
+        for (bin, head) in header.bins.iter().enumerate() {
+            let head = head.get();
+            if (head != 0) != (header.filled_bins.get() >> bin & 1 == 1) {
                 sums.find(head, "a bin that its bitmap does not know");
             }
-            let mut at = head;
+            let (mut at, mut before) = (head, 0);
             while at != 0 {
-                if !sums.free_runs.remove(&at) || self.unit(at).len.ilog2() as usize != bin {
+                // What the walk did not find may be no unit at all.
+                let unit = sums.free_runs.remove(&at).then(|| self.core.unit(at));
+                let fits = |unit: &&Unit| {
+                    unit.len.get().ilog2() as usize == bin && unit.prev.get() == before
+                };
+                let Some(unit) = unit.filter(fits) else {
                     sums.find(at, "a run in a bin it does not belong in");
                     break;
-                }
-                at = self.unit(at).next;
+                };
+                (at, before) = (unit.next.get(), at);
             }
         }
         if let Some(&lost) = sums.free_runs.iter().next() {
@@ -177,19 +194,26 @@ impl Core {
         }
     }
 
-    fn check_open_spans(&mut self, sums: &mut Sums) {
-        let classes = (0..index(CLASSES)).filter_map(Class::from_index);
-        for class in classes {
-            let mut at = self.open_spans(class);
-            while at != 0 {
-                if !sums.open_spans.remove(&at) || self.span(at).class as usize != class.index() {
-                    sums.find(at, "a span in a list it does not belong in");
-                    break;
+    fn check_open_spans(&self, sums: &mut Sums) {
+        for number in 0..self.core.shards() {
+            let heads = &self.core.shard_lists(number).open_spans;
+            for (class, head) in heads.iter().enumerate() {
+                let (mut at, mut before) = (head.get(), 0);
+                while at != 0 {
+                    let owned = sums.open_spans.remove(&at) == Some(number);
+                    let span = owned.then(|| &self.core.unit(at).span);
+                    let fits = |span: &&Span| {
+                        span.class.get() as usize == class && span.prev.get() == before
+                    };
+                    let Some(span) = span.filter(fits) else {
+                        sums.find(at, "a span in a list it does not belong in");
+                        break;
+                    };
+                    (at, before) = (span.next.get(), at);
                 }
-                at = self.span(at).next;
             }
         }
-        if let Some(&lost) = sums.open_spans.iter().next() {
+        if let Some(&lost) = sums.open_spans.keys().next() {
             sums.find(lost, "a span with room in no list");
         }
     }

@@ -1,96 +1,140 @@
 //! The heap's memory as typed places. The only file here that makes references from addresses.
 
-use std::{mem, ptr::NonNull};
+use std::{
+    mem,
+    ptr::NonNull,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use super::{
     HeapError,
-    layout::{Header, MAGIC, Span, TABLE, UNIT, Unit, VERSION, overhead_units},
+    layout::{
+        GRAIN, Header, MAGIC, MAX_SHARDS, SHARD_TABLE, Shard, UNIT, Unit, VERSION, overhead_units,
+        unit_table,
+    },
+    locks::Locks,
     space::Space,
 };
 
-/// A heap's state in its segment, exclusively: there is one per heap, behind its lock.
+/// A heap's state in its segment, and the locks that say who may change which part of it (see `locks`).
 ///
-/// Invariant, from `create` or `validate` on: header and unit table lie within the space's length, and so does every
-/// unit before `header.top`.
+/// Invariant, from `create` or `open` on: header, shards and unit table lie within the space's length, and so does
+/// every unit before `header.top`.
 pub(super) struct Core {
     space: Box<dyn Space>,
     /// What the space answers, kept because every step asks: base and reservation never change, the length never shrinks.
     base: NonNull<u8>,
     reserved: usize,
-    len: usize,
+    /// Set under the central lock. Relaxed: whoever knows an address in new memory learnt it from who made it usable.
+    len: AtomicUsize,
+    /// A power of two.
+    shards: u32,
+    unit_table: usize,
+    pub(super) locks: Locks,
 }
 
+// SAFETY: `base` is the address of memory that `space` owns, and that is Send and Sync. What lies there is reached as
+// atomics, or, in free objects and the directory of roots, under the lock that it belongs to.
+unsafe impl Send for Core {}
+// SAFETY: as for Send.
+unsafe impl Sync for Core {}
+
 impl Core {
-    pub(super) fn create(space: Box<dyn Space>, seed: u64) -> Result<Self, HeapError> {
-        let mut core = Self::over(space);
+    /// Makes an empty heap with `shards` shards: a power of two, at most [`MAX_SHARDS`].
+    pub(super) fn create(space: Box<dyn Space>, seed: u64, shards: u32) -> Result<Self, HeapError> {
+        let core = Self::over(space, shards);
         let (base, reserved) = (core.base_address(), core.reserved());
         let units = reserved / UNIT;
         let fits = base.is_multiple_of(UNIT) && reserved.is_multiple_of(UNIT);
         let (true, Ok(_)) = (fits, u32::try_from(units)) else {
             return Err(HeapError::Unsuitable { base, reserved });
         };
-        let first = overhead_units(reserved);
+        let first = overhead_units(reserved, shards);
         if first >= units {
             return Err(core.out_of_memory(first * UNIT));
         }
         core.grow_to(first)?;
         let first = index(first);
         let header = core.header();
-        header.version = VERSION;
-        header.base = word(base);
-        header.reserved = word(reserved);
-        header.seed = seed;
-        header.first_unit = first;
-        header.top = first;
+        header.version.set(VERSION);
+        header.shards.set(shards);
+        header.base.set(word(base));
+        header.reserved.set(word(reserved));
+        header.seed.set(seed);
+        header.first_unit.set(first);
+        header.top.set(first);
         // Last: a heap whose making was interrupted is none.
-        header.magic = MAGIC;
+        header.magic.set(MAGIC);
         Ok(core)
     }
 
-    fn over(space: Box<dyn Space>) -> Self {
+    fn over(space: Box<dyn Space>, shards: u32) -> Self {
         Self {
             base: space.base(),
             reserved: space.reserved(),
-            len: space.len(),
+            len: AtomicUsize::new(space.len()),
             space,
+            shards,
+            unit_table: unit_table(shards),
+            locks: Locks::new(shards),
         }
     }
 
     pub(super) fn open(space: Box<dyn Space>) -> Result<Self, HeapError> {
-        let mut core = Self::over(space);
+        // How many shards there are is in the header, and whether there is one is for `validate` to say.
+        let mut core = Self::over(space, 1);
+        if core.len() >= UNIT {
+            let shards = core.header().shards.get();
+            if shards.is_power_of_two() && shards <= MAX_SHARDS {
+                core.shards = shards;
+                core.unit_table = unit_table(shards);
+                core.locks = Locks::new(shards);
+            }
+        }
         core.validate()?;
         Ok(core)
     }
 
-    pub(super) fn validate(&mut self) -> Result<(), HeapError> {
-        self.len = self.space.len();
-        let (base, reserved, len) = (self.base_address(), self.reserved(), self.len);
+    /// Looks at the header. The caller makes sure that nobody uses the heap meanwhile.
+    pub(super) fn validate(&self) -> Result<(), HeapError> {
+        let len = self.space.len();
+        self.len.store(len, Relaxed);
+        let (base, reserved) = (self.base_address(), self.reserved());
         let truncated = |used| HeapError::Truncated { base, used, len };
-        if len < TABLE {
-            return Err(truncated(word(TABLE)));
+        if len < UNIT {
+            return Err(truncated(word(UNIT)));
         }
         let header = self.header();
-        if header.magic != MAGIC {
-            let found = header.magic;
+        let magic = header.magic.get();
+        if magic != MAGIC {
+            let found = magic.to_le_bytes();
             return Err(HeapError::NotAHeap { base, found });
         }
-        if header.version != VERSION {
+        if header.version.get() != VERSION {
             return Err(HeapError::Version {
                 base,
-                found: header.version,
+                found: header.version.get(),
                 wanted: VERSION,
             });
         }
-        if header.base != word(base) || header.reserved != word(reserved) {
+        if header.shards.get() != self.shards {
+            return Err(HeapError::Shards {
+                base,
+                found: header.shards.get(),
+            });
+        }
+        if header.base.get() != word(base) || header.reserved.get() != word(reserved) {
             return Err(HeapError::Moved {
                 base,
                 reserved,
-                made: header.base,
-                made_reserved: header.reserved,
+                made: header.base.get(),
+                made_reserved: header.reserved.get(),
             });
         }
-        let used = u64::from(header.top) * word(UNIT);
-        if used > word(len) || header.first_unit > header.top {
+        let (first, top) = (header.first_unit.get(), header.top.get());
+        let used = u64::from(top) * word(UNIT);
+        let tables = overhead_units(reserved, self.shards);
+        if used > word(len) || first > top || first as usize != tables {
             return Err(truncated(used));
         }
         Ok(())
@@ -108,24 +152,33 @@ impl Core {
         self.reserved
     }
 
+    #[inline]
+    pub(super) fn shards(&self) -> u32 {
+        self.shards
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.len.load(Relaxed)
+    }
+
     #[cold]
-    pub(super) fn out_of_memory(&mut self, wanted: usize) -> HeapError {
-        let reserved = self.reserved();
-        let used = if self.len < TABLE {
+    pub(super) fn out_of_memory(&self, wanted: usize) -> HeapError {
+        let used = if self.len() < UNIT {
             0
         } else {
-            self.header().top as usize * UNIT
+            self.header().top.get() as usize * UNIT
         };
         HeapError::OutOfMemory {
             wanted,
             used,
-            reserved,
+            reserved: self.reserved,
         }
     }
 
-    /// Makes the units before `units` usable.
-    pub(super) fn grow_to(&mut self, units: usize) -> Result<(), HeapError> {
-        let (len, reserved) = (self.len, self.reserved());
+    /// Makes the units before `units` usable. The caller has the central lock, or nobody else knows the heap yet.
+    pub(super) fn grow_to(&self, units: usize) -> Result<(), HeapError> {
+        let (len, reserved) = (self.len(), self.reserved);
         let needed = units.saturating_mul(UNIT);
         if needed <= len {
             return Ok(());
@@ -141,65 +194,78 @@ impl Core {
         self.space
             .grow(to)
             .map_err(|source| HeapError::Grow { to, source })?;
-        self.len = to;
+        self.len.store(to, Relaxed);
         Ok(())
     }
 
-    pub(super) fn header(&mut self) -> &mut Header {
-        // SAFETY: `base` is aligned to a unit and at least a page is usable (checked before the first call); any bytes are
-        // a valid Header; `self` is borrowed for as long as the reference lives and is the only way to this memory.
-        unsafe { self.base().cast::<Header>().as_mut() }
+    #[inline]
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: `base` is aligned to a unit, and a unit is usable (checked before the first call); any bytes are a
+        // valid Header, all of it atomics; nothing else is ever made of these bytes.
+        unsafe { self.base.cast::<Header>().as_ref() }
     }
 
-    pub(super) fn unit(&mut self, at: u32) -> &mut Unit {
-        let offset = TABLE + at as usize * mem::size_of::<Unit>();
+    #[inline]
+    pub(super) fn shard_lists(&self, number: u32) -> &Shard {
+        assert!(number < self.shards, "shard {number} of {}", self.shards);
+        let offset = SHARD_TABLE + number as usize * mem::size_of::<Shard>();
+        // SAFETY: below the unit table, which lies within the usable length (the invariant).
+        let place = unsafe { self.base.byte_add(offset) };
+        // SAFETY: a multiple of 256 from a base that is aligned to a unit; any bytes are a valid Shard, all of it atomics.
+        unsafe { place.cast::<Shard>().as_ref() }
+    }
+
+    #[inline]
+    pub(super) fn unit(&self, at: u32) -> &Unit {
         assert!(
-            at as usize * UNIT < self.reserved(),
+            at as usize * UNIT < self.reserved,
             "unit {at} is outside the heap"
         );
+        let offset = self.unit_table + at as usize * mem::size_of::<Unit>();
         // SAFETY: the table lies before `first_unit`, hence within the usable length (the invariant), and has an entry for
         // each unit of the reservation.
-        let place = unsafe { self.base().byte_add(offset) };
-        // SAFETY: aligned to 16 (base, TABLE and the size are), any bytes are a valid Unit, and `self` is borrowed.
-        unsafe { place.cast::<Unit>().as_mut() }
+        let place = unsafe { self.base.byte_add(offset) };
+        // SAFETY: aligned to 64 (base, table and the size are); any bytes are a valid Unit, all of it atomics.
+        unsafe { place.cast::<Unit>().as_ref() }
     }
 
-    /// The state of the span in unit `at`.
-    pub(super) fn span(&mut self, at: u32) -> &mut Span {
-        &mut self.unit(at).span
-    }
-
+    #[inline]
     pub(super) fn address_of(&self, unit: u32) -> NonNull<u8> {
-        let offset = unit as usize * UNIT;
-        assert!(offset < self.len, "unit {unit} is outside the heap");
-        // SAFETY: within the usable length, as just checked.
-        unsafe { self.base().byte_add(offset) }
+        self.at(unit as usize * UNIT)
     }
 
     /// The unit that `place` lies in.
+    #[inline]
     pub(super) fn unit_of(&self, place: NonNull<u8>) -> u32 {
-        let offset = place.addr().get().wrapping_sub(self.base_address());
-        assert!(offset < self.len, "{place:?} is not in this heap");
+        let offset = place.addr().get().wrapping_sub(self.base.addr().get());
+        assert!(offset < self.len(), "{place:?} is not in this heap");
         index(offset / UNIT)
     }
 
-    /// The place with this address.
+    /// The place with this address, of something aligned as blocks are; the next 16 bytes are usable too.
+    #[inline]
     pub(super) fn place(&self, address: u64) -> NonNull<u8> {
-        let offset = usize_of(address).wrapping_sub(self.base_address());
-        assert!(offset < self.len, "{address:#x} is not in this heap");
-        // SAFETY: within the usable length, as just checked.
-        unsafe { self.base().byte_add(offset) }
+        let offset = usize_of(address).wrapping_sub(self.base.addr().get());
+        assert!(
+            offset.is_multiple_of(GRAIN),
+            "{address:#x} is no block's address"
+        );
+        self.at(offset)
     }
 
-    /// The two words of a free object: the next one's address and the mark.
-    pub(super) fn free_object(&mut self, object: NonNull<u8>) -> &mut [u64; 2] {
-        // SAFETY: the callers pass objects of spans: at least 16 bytes, aligned to 16, within a usable unit; a free one
-        // belongs to the allocator, and `self` is borrowed.
-        unsafe { object.cast::<[u64; 2]>().as_mut() }
+    #[inline]
+    fn at(&self, offset: usize) -> NonNull<u8> {
+        assert!(
+            offset < self.len(),
+            "offset {offset:#x} is outside the heap"
+        );
+        // SAFETY: within the usable length, as just checked.
+        unsafe { self.base.byte_add(offset) }
     }
 }
 
 /// An index into units: [`Core::create`] has checked that they all fit.
+#[inline]
 pub(super) fn index(n: usize) -> u32 {
     u32::try_from(n).expect("a reservation has fewer than 2^32 units")
 }
@@ -209,10 +275,12 @@ pub(super) const fn word(n: usize) -> u64 {
 }
 
 /// Addresses in an image have 64 bits.
+#[inline]
 pub(super) fn usize_of(n: u64) -> usize {
     usize::try_from(n).expect("segvm runs where addresses have 64 bits")
 }
 
+#[inline]
 pub(super) fn address(place: NonNull<u8>) -> u64 {
     word(place.addr().get())
 }

@@ -4,8 +4,9 @@ use std::{alloc::Layout, mem, ptr::NonNull, slice};
 
 use super::{
     HeapError,
-    core::{Core, address, usize_of, word},
-    layout::Class,
+    core::{address, usize_of, word},
+    locks::Roots,
+    threads,
 };
 
 /// The longest name of a root, in bytes.
@@ -53,30 +54,31 @@ pub(super) fn check_name(name: &str) -> Result<(), HeapError> {
     }
 }
 
-impl Core {
-    fn entries(&mut self) -> &[Entry] {
-        let header = self.header();
-        let (at, len) = (header.roots, usize_of(header.roots_len));
+impl Roots<'_> {
+    fn entries(&self) -> &[Entry] {
+        let header = self.core.header();
+        let (at, len) = (header.roots.get(), usize_of(header.roots_len.get()));
         if len == 0 {
             return &[];
         }
-        let place = self.place(at);
+        let place = self.core.place(at);
         // SAFETY: the directory is a live block of this heap with room for `roots_cap >= roots_len` entries, of which
-        // the first `roots_len` were written; blocks are aligned to 16; `self` is borrowed.
+        // the first `roots_len` were written; blocks are aligned to 16; who writes it has `&mut self`, and there is one
+        // `Roots` at a time.
         unsafe { slice::from_raw_parts(place.cast::<Entry>().as_ptr(), len) }
     }
 
-    pub(super) fn root(&mut self, name: &str) -> Option<RootEntry> {
+    pub(super) fn find(&self, name: &str) -> Option<RootEntry> {
         let name = padded(name)?;
-        let entry = *self.entries().iter().find(|entry| entry.name == name)?;
+        let entry = self.entries().iter().find(|entry| entry.name == name)?;
         Some(RootEntry {
-            place: self.place(entry.place),
+            place: self.core.place(entry.place),
             layout: Layout::from_size_align(usize_of(entry.size), usize_of(entry.align)).ok()?,
             schema: entry.schema,
         })
     }
 
-    pub(super) fn root_names(&mut self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let name = |entry: &Entry| {
             let text = String::from_utf8_lossy(&entry.name);
             text.trim_end_matches('\0').to_owned()
@@ -84,25 +86,25 @@ impl Core {
         self.entries().iter().map(name).collect()
     }
 
-    pub(super) fn add_root(
+    /// Makes a root, which must not be there yet: `layout` bytes of zeros.
+    pub(super) fn add(
         &mut self,
         name: &str,
-        place: NonNull<u8>,
         layout: Layout,
         schema: [u8; 32],
     ) -> Result<RootEntry, HeapError> {
-        let name = padded(name).ok_or_else(|| HeapError::RootName { name: name.into() })?;
-        let header = self.header();
-        let len = usize_of(header.roots_len);
-        if header.roots_len == header.roots_cap {
-            self.grow_directory()?;
+        let padded = padded(name).ok_or_else(|| HeapError::RootName { name: name.into() })?;
+        let header = self.core.header();
+        let len = usize_of(header.roots_len.get());
+        if header.roots_len.get() == header.roots_cap.get() {
+            self.grow()?;
         }
-        let roots = self.header().roots;
-        let entries = self.place(roots).cast::<Entry>();
+        let place = self.core.take_zeroed(layout, threads::number())?;
+        let entries = self.core.place(header.roots.get()).cast::<Entry>();
         // SAFETY: `len < roots_cap`, so the entry lies in the directory's block.
         let end = unsafe { entries.add(len) };
         let entry = Entry {
-            name,
+            name: padded,
             place: address(place),
             size: word(layout.size()),
             align: word(layout.align()),
@@ -111,7 +113,7 @@ impl Core {
         };
         // SAFETY: as above; aligned to 16 like every block and entry, and no reference to it exists.
         unsafe { end.write(entry) };
-        self.header().roots_len += 1;
+        header.roots_len.set(word(len + 1));
         Ok(RootEntry {
             place,
             layout,
@@ -119,30 +121,20 @@ impl Core {
         })
     }
 
-    fn grow_directory(&mut self) -> Result<(), HeapError> {
-        let header = self.header();
-        let (old, len) = (header.roots, usize_of(header.roots_len));
+    fn grow(&mut self) -> Result<(), HeapError> {
+        let header = self.core.header();
+        let (old, len) = (header.roots.get(), usize_of(header.roots_len.get()));
         let cap = (2 * len).max(8);
-        let to = self.take(array(cap))?;
+        let to = self.core.take(array(cap), threads::number())?;
         if len > 0 {
-            let from = self.place(old).cast::<Entry>();
+            let from = self.core.place(old).cast::<Entry>();
             // SAFETY: `from` holds `len` entries, `to` has room for more and was free until now.
             unsafe { from.copy_to_nonoverlapping(to.cast(), len) };
-            match Class::of(array(len)) {
-                Some(class) => self.give_small(from.cast(), class),
-                None => self.give_large(from.cast()),
-            }
+            self.core.give(from.cast(), array(len));
         }
-        let header = self.header();
-        (header.roots, header.roots_cap) = (address(to), word(cap));
+        header.roots.set(address(to));
+        header.roots_cap.set(word(cap));
         Ok(())
-    }
-
-    fn take(&mut self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
-        match Class::of(layout) {
-            Some(class) => self.take_small(class),
-            None => self.take_large(layout),
-        }
     }
 }
 

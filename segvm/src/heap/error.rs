@@ -59,6 +59,16 @@ pub enum HeapError {
         /// The version of this library.
         wanted: u32,
     },
+    /// The header is damaged, or a restore brought another heap than the one that was opened.
+    #[error(
+        "the heap at {base:#x} says that it has {found} shards, which is not what it was opened with"
+    )]
+    Shards {
+        /// Address of the first byte.
+        base: usize,
+        /// The number in its header.
+        found: u32,
+    },
     /// A heap is full of absolute addresses and works only where it was made.
     #[error(
         "the heap was made at {made:#x} for {made_reserved} bytes and is mapped at {base:#x} for {reserved}"

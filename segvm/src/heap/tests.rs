@@ -1,13 +1,27 @@
+mod shards;
+mod threads;
+
 use std::{alloc::Layout, ptr::NonNull, slice, sync::Arc};
 
 use proptest::prelude::*;
 
-use super::{Heap, HeapError, MemorySpace, Space, SpaceError, UNIT};
+use super::{
+    Heap, HeapError, MemorySpace, Space, SpaceError, UNIT,
+    core::Core,
+    layout::{Class, MAX_SHARDS},
+    threads::number,
+};
 
 const SEED: u64 = 7;
 
 fn heap(units: usize) -> Heap {
     Heap::create(Box::new(MemorySpace::new(units * UNIT)), SEED).unwrap()
+}
+
+/// A heap with so many shards, in memory that outlives it.
+fn heap_of(space: &Arc<MemorySpace>, shards: u32) -> Heap {
+    let space = Box::new(Shared(Arc::clone(space)));
+    Heap::over(Core::create(space, SEED, shards).unwrap())
 }
 
 fn layout(size: usize) -> Layout {
@@ -34,13 +48,26 @@ unsafe impl Space for Shared {
 }
 
 /// A block the model remembers, painted with a run of period 251 that begins with `paint`.
+#[derive(Clone)]
 struct Block {
     place: NonNull<u8>,
     layout: Layout,
     paint: usize,
 }
 
+// SAFETY: a block is whoever's has this value; a copy of one is only looked at when the original is gone.
+unsafe impl Send for Block {}
+
 impl Block {
+    /// What the heap counts it as.
+    fn allocated(&self) -> u64 {
+        let size = match Class::of(self.layout) {
+            Some(class) => class.size(),
+            None => self.layout.size().next_multiple_of(UNIT),
+        };
+        size as u64
+    }
+
     fn paint(&self) {
         // SAFETY: a live block of this length, known to this test only.
         let bytes = unsafe { slice::from_raw_parts_mut(self.place.as_ptr(), self.layout.size()) };
@@ -59,7 +86,11 @@ impl Block {
 
 #[derive(Debug, Clone)]
 enum Op {
-    Take { size: usize, align_log2: u32 },
+    Take {
+        size: usize,
+        align_log2: u32,
+        thread: u32,
+    },
     Give(prop::sample::Index),
     Resize(prop::sample::Index, usize),
     Reopen,
@@ -75,7 +106,9 @@ fn sizes() -> impl Strategy<Value = usize> {
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
-        6 => (sizes(), 0..14u32).prop_map(|(size, align_log2)| Op::Take { size, align_log2 }),
+        6 => (sizes(), 0..14u32, 0..6u32).prop_map(|(size, align_log2, thread)| {
+            Op::Take { size, align_log2, thread }
+        }),
         4 => any::<prop::sample::Index>().prop_map(Op::Give),
         3 => (any::<prop::sample::Index>(), sizes()).prop_map(|(at, size)| Op::Resize(at, size)),
         1 => Just(Op::Reopen),
@@ -83,26 +116,42 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..200)
 }
 
+/// Whether the heap has a place for this, by its own lists.
+fn has_room(heap: &Heap, layout: Layout) -> bool {
+    let usage = heap.usage();
+    let longest = usage.largest_free.max(usage.reserved - usage.held);
+    let Some(class) = Class::of(layout) else {
+        return longest >= layout.size() as u64;
+    };
+    let mut shards = 0..heap.core.shards();
+    longest >= UNIT as u64 || shards.any(|n| heap.core.shard(n).open_list(class).get() != 0)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn blocks_keep_their_bytes_and_never_overlap(ops in ops()) {
-        let space = Arc::new(MemorySpace::new(400 * UNIT));
-        let mut heap = Heap::create(Box::new(Shared(Arc::clone(&space))), SEED).unwrap();
+    fn blocks_keep_their_bytes_and_never_overlap(ops in ops(), shards_log2 in 0..7u32, units in 20..400usize) {
+        let space = Arc::new(MemorySpace::new(units * UNIT));
+        let mut heap = heap_of(&space, 1 << shards_log2);
+        // One shard in use by a thread that lives, the others by none.
+        number();
         let mut blocks: Vec<Block> = Vec::new();
         for (paint, op) in ops.into_iter().enumerate() {
             match op {
-                Op::Take { size, align_log2 } => {
+                Op::Take { size, align_log2, thread } => {
                     let layout = Layout::from_size_align(size, 1 << align_log2).unwrap();
-                    match heap.allocate(layout) {
+                    match heap.core.take(layout, thread) {
                         Ok(place) => {
                             prop_assert_eq!(place.addr().get() % layout.align(), 0);
                             let block = Block { place, layout, paint };
                             block.paint();
                             blocks.push(block);
                         }
-                        Err(HeapError::OutOfMemory { .. }) => {}
+                        // Whoever asks gets the last one, whosever shard has it.
+                        Err(HeapError::OutOfMemory { .. }) => {
+                            prop_assert!(!has_room(&heap, layout), "{:?}", heap.usage());
+                        }
                         Err(other) => return Err(TestCaseError::fail(other.to_string())),
                     }
                 }
@@ -133,12 +182,13 @@ proptest! {
             if let Err(findings) = heap.check() {
                 return Err(TestCaseError::fail(format!("{findings:?}")));
             }
+            let (usage, allocated) = (heap.usage(), blocks.iter().map(Block::allocated).sum::<u64>());
+            prop_assert_eq!((usage.allocated, usage.blocks), (allocated, blocks.len() as u64));
         }
         // Painting finds overlaps: each block was painted after its neighbours and none has changed.
         for block in &blocks {
             prop_assert!(block.is_painted(block.layout.size()));
         }
-        prop_assert_eq!(heap.usage().blocks, blocks.len() as u64);
         for block in blocks {
             // SAFETY: taken from this heap for this layout.
             unsafe { heap.free(block.place, block.layout) };
@@ -179,6 +229,13 @@ fn what_is_no_heap_is_refused() {
     open().unwrap();
     // SAFETY: within the header, which nobody looks at meanwhile.
     let version = unsafe { space.base().byte_add(8) };
+    for bad in [0, 3, 2 * MAX_SHARDS, u32::MAX] {
+        // SAFETY: the number of shards, which follows.
+        let shards = unsafe { version.byte_add(4) };
+        // SAFETY: as above, and aligned.
+        unsafe { shards.cast::<u32>().write(bad) };
+        assert!(matches!(open(), Err(HeapError::Shards { found, .. }) if found == bad));
+    }
     // SAFETY: as above, and aligned.
     unsafe { version.cast::<u32>().write(99) };
     assert!(matches!(open(), Err(HeapError::Version { found: 99, .. })));
