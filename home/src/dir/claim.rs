@@ -18,7 +18,7 @@ use crate::{
     commit::Commit,
     error::{AcquireError, PublishError},
     home::Holder,
-    lease::{Checkout, Committed, State, Term},
+    lease::{Checkout, Committed, State, Term, Token},
     name::ImageName,
 };
 
@@ -80,17 +80,12 @@ impl DirHome {
             }
         };
         let from = from.map(|grant| grant.holder);
-        let old = (inside.lock(), inside.lock_path(inside.lock()));
         let lease = self
             .granted(inside, &state, lock, number, from)
             .map_err(failed)?;
         lease.file.sync()?;
         if let Err((path, source)) = names::sync(&*self.disk, lease.appender.place()) {
             return Err(AcquireError::Io { path, source });
-        }
-        if old.0 != 0 && old.0 != number {
-            // Whoever still holds it is fenced, and nobody looks at it any more.
-            let _stays = self.disk.remove(&old.1);
         }
         Ok(lease)
     }
@@ -147,8 +142,6 @@ impl DirHome {
         match inside.try_lock_of(&*self.disk, 0)? {
             WriterLock::Ours(ordinary) => {
                 drop(lock);
-                // A file that stays behind is empty, and nobody looks at it any more.
-                let _stays = self.disk.remove(&inside.lock_path(number));
                 Ok((ordinary, 0))
             }
             WriterLock::Theirs(_) => Ok((lock, number)),
@@ -171,6 +164,11 @@ impl DirHome {
                 lock: number,
             })?;
         }
+        let fenced_alive = match state.fenced() {
+            // Nobody was ever stolen from: no other lock can be held.
+            Token::NONE => Vec::new(),
+            _ => inside.others(&*self.disk, number)?,
+        };
         let disk = Arc::clone(&self.disk);
         let Inside {
             place,
@@ -186,6 +184,7 @@ impl DirHome {
             token: state.last(),
             patience: self.patience,
             taken_from,
+            fenced_alive,
             pid: process::id(),
             _lock: lock,
         })

@@ -105,6 +105,32 @@ impl Inside {
         }
     }
 
+    /// Who holds another of the image's locks than number `own`: those who were stolen from and live. Deletes the locks of
+    /// those who do not.
+    pub(super) fn others(&self, disk: &dyn Disk, own: u64) -> Result<Vec<u32>, EnterError> {
+        let dir = &self.place.dir;
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| EnterError::Io(path, source)
+        };
+        let mut alive = Vec::new();
+        for name in disk.list(dir).map_err(failed(dir))? {
+            let Some(number) = lock_number(&name).filter(|number| *number != own) else {
+                continue;
+            };
+            let path = self.lock_path(number);
+            match disk.locked_by(&path).map_err(failed(&path))? {
+                Some(holder) => alive.push(holder.pid),
+                None if number == 0 => {}
+                None => {
+                    // A file that stays behind is empty, and is looked at again.
+                    let _stays = disk.remove(&path);
+                }
+            }
+        }
+        Ok(alive)
+    }
+
     /// What the rules start from, where `holder` is alive: the process that has the lock.
     pub(super) fn held_by(&self, holder: u32) -> State {
         let (head, fenced) = (self.head(), self.fenced());
@@ -157,6 +183,14 @@ pub(super) fn lock_path(dir: &Path, number: u64) -> PathBuf {
     match number {
         0 => dir.join("lock"),
         n => dir.join(format!("lock-{n}")),
+    }
+}
+
+/// The number of a lock by its file's name.
+fn lock_number(name: &str) -> Option<u64> {
+    match name {
+        "lock" => Some(0),
+        _ => name.strip_prefix("lock-")?.parse().ok(),
     }
 }
 

@@ -30,6 +30,7 @@ pub struct WriterLease {
     pub(super) token: Token,
     pub(super) patience: Duration,
     pub(super) taken_from: Option<Holder>,
+    pub(super) fenced_alive: Vec<u32>,
     /// The process that took the lease: a forked child may not publish.
     pub(super) pid: u32,
     /// Held for its drop alone.
@@ -59,6 +60,16 @@ impl WriterLease {
     #[must_use]
     pub fn taken_from(&self) -> Option<&Holder> {
         self.taken_from.as_ref()
+    }
+
+    /// Processes that had the image once, were stolen from, and were still alive when this lease was granted (0 for one
+    /// that cannot be seen from here; this process too, if it stole from itself).
+    ///
+    /// They commit no more, but do not know it yet: while there is one, a pack that is not sealed may still be written to
+    /// behind its mark, and must not be sealed by anybody else.
+    #[must_use]
+    pub fn fenced_alive(&self) -> &[u32] {
+        &self.fenced_alive
     }
 
     /// All records, newest first.

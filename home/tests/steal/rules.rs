@@ -80,6 +80,7 @@ fn a_third_is_refused_as_long_as_the_thief_lives_and_no_longer() {
     drop(thief);
     assert_eq!(home.holder(&notes()).unwrap(), None);
     let third = home.acquire(&notes(), holder("third")).unwrap();
+    assert_eq!(third.fenced_alive(), [process::id()], "the first one");
     assert_eq!(home.holder(&notes()).unwrap().unwrap().program, "third");
     assert!(image.join("lock-2").exists(), "the old holder has `lock`");
     drop(third);
@@ -87,6 +88,7 @@ fn a_third_is_refused_as_long_as_the_thief_lives_and_no_longer() {
     // Nobody has the ordinary lock any more: it is used again, and the other one goes.
     let mut fourth = home.acquire(&notes(), holder("fourth")).unwrap();
     assert!(!image.join("lock-2").exists());
+    assert_eq!(fourth.fenced_alive(), [0; 0]);
     assert_eq!(fourth.token().number(), 4);
     fourth.publish(&commit(0, None), b"").unwrap();
     let refused = home.acquire(&notes(), holder("fifth"));
@@ -108,6 +110,7 @@ fn thieves_in_a_row_are_all_fenced_but_the_last() {
         let error = lease.publish(&commit(0, None), b"").unwrap_err();
         assert!(matches!(error, PublishError::Orphaned { .. }), "{error}");
     }
+    assert_eq!(last.fenced_alive(), [process::id(); 4]);
     // Those who were stolen from end later than who stole from them: that frees nothing.
     leases.clear();
     let refused = home.acquire(&notes(), holder("other"));
@@ -236,6 +239,7 @@ fn a_killed_thief_keeps_nothing_although_who_it_stole_from_lives() {
     signal::kill(thief, Signal::SIGKILL).unwrap();
     wait::waitpid(thief, None).unwrap();
     let mut third = home.acquire(&notes(), holder("third")).unwrap();
+    assert_eq!(third.fenced_alive(), [process::id()]);
     let head = third.head().unwrap().commit_id;
     third.publish(&commit(2, Some(head)), b"").unwrap();
     assert_eq!(line(&home).len(), 2);
