@@ -9,12 +9,14 @@
     reason = "a test stops where it is surprised"
 )]
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use segvm::{
     CheckpointError, Fingerprint, OpenError, Rounds, Segment, SegmentOptions, Session,
     SessionOptions,
 };
+use segvm_blockcache::disk::RealDisk;
+use segvm_home::{DirHome, Holder};
 
 const LEN: usize = 24 << 20;
 
@@ -242,6 +244,38 @@ fn an_image_opened_twice_is_refused_with_who_has_it() {
     assert!(matches!(error, OpenError::Lease(_)), "{error}");
     let text = error.to_string();
     assert!(text.contains(&std::process::id().to_string()), "{text}");
+}
+
+#[test]
+fn a_stolen_session_commits_no_more_and_its_pack_is_left_alone_while_it_lives() {
+    let store = tempfile::tempdir().unwrap();
+    let session = open(store.path());
+    let segment = session.segment("memory", 1 << 20).unwrap();
+    segment.write(0, b"kept").unwrap();
+    session.checkpoint().unwrap();
+    let home = DirHome::open(Arc::new(RealDisk), store.path().to_owned());
+    let holder = Holder {
+        pid: std::process::id(),
+        host: "box".into(),
+        program: "thief".into(),
+        since: std::time::SystemTime::now().into(),
+    };
+    drop(home.steal(&"image".parse().unwrap(), holder).unwrap());
+    segment.write(0, b"lost").unwrap();
+    let error = session.checkpoint().unwrap_err();
+    assert!(error.to_string().contains("taken over by thief"), "{error}");
+    assert_eq!(content(&segment)[..4], *b"lost", "the program goes on");
+    let again = SessionOptions::new().store(store.path()).open("image");
+    let error = again.unwrap_err();
+    assert!(
+        matches!(&error, OpenError::StolenFrom { pid, .. } if *pid == std::process::id()),
+        "{error}"
+    );
+    drop(session);
+    let session = open(store.path());
+    let segment = session.segment("memory", 1 << 20).unwrap();
+    assert_eq!(content(&segment)[..4], *b"kept");
+    session.checkpoint().unwrap();
 }
 
 #[test]

@@ -53,7 +53,6 @@ pub(crate) struct Core {
 /// The part of a session that a checkpoint works on.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) lease: WriterLease,
     pub(crate) head: Option<Record>,
     pub(crate) segments: Vec<SegmentState>,
     /// The pack that this session appends to; made with the first checkpoint, sealed by suspend.
@@ -72,6 +71,9 @@ pub(crate) struct State {
     pub(crate) broken: Option<String>,
     /// Set by restore: the next commit notes it.
     pub(crate) restored_from: Option<CommitId>,
+    /// The last field, as fields are dropped in order: whoever takes the lease next seals this session's pack, so the
+    /// writer's thread must have ended.
+    pub(crate) lease: WriterLease,
 }
 
 impl Core {

@@ -37,6 +37,17 @@ pub enum OpenError {
     /// Another writer has the image, or its log cannot be used.
     #[error(transparent)]
     Lease(#[from] AcquireError),
+    /// The image was stolen from a process that still runs, and may be writing to the pack that has the newest checkpoint.
+    #[error(
+        "image `{image}` was stolen from process {pid}, which still runs and may be writing to its newest pack: end that \
+         process first"
+    )]
+    StolenFrom {
+        /// The image.
+        image: String,
+        /// The process; 0 where it cannot be seen from here.
+        pid: u32,
+    },
     /// The commit that was asked for cannot be found.
     #[error(transparent)]
     Resolve(#[from] ResolveError),

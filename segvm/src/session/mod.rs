@@ -110,8 +110,16 @@ impl Session {
                     here: holder.program,
                 });
             }
-            // The lease is ours, so whoever appended to these packs is gone.
+            // The lease is ours, so whoever appended to these packs is gone; unless it was stolen from and does not know yet.
             for &mark in Marks::decode(&head.mark)?.list() {
+                if let Some(&pid) = lease.fenced_alive().first()
+                    && !store.has_sealed(mark.pack)
+                {
+                    return Err(OpenError::StolenFrom {
+                        image: image.to_string(),
+                        pid,
+                    });
+                }
                 store.adopt(mark)?;
             }
         }
