@@ -13,7 +13,7 @@ use std::{
 
 use segvm_blockcache::{
     CommitId,
-    disk::{CrashDisk, Disk, MemDisk, Open},
+    disk::{CrashDisk, Disk, MemDisk, Open, RealDisk},
 };
 use segvm_home::{
     Author, BRANCHED_FROM, Commit, DirHome, History, Holder, Home, HomeError, ImageName,
@@ -318,6 +318,33 @@ fn a_stolen_holder_does_not_bring_a_removed_image_back() {
         "{refused}"
     );
     assert_eq!(home.images().unwrap(), []);
+}
+
+#[test]
+fn a_real_directory_does_as_the_one_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || DirHome::open(Arc::new(RealDisk), dir.path().to_owned());
+    write(&open(), "a", 0, 3);
+    let tag = |name: &ImageName| open().tag(&"a".parse().unwrap(), name, &Ref::Back(1), at(5));
+    tag(&name("v1")).unwrap();
+    tag(&name("v2")).unwrap();
+    open().untag(&name("a"), &name("v1")).unwrap();
+    let tags = open().tags(&name("a")).unwrap();
+    assert_eq!((tags.len(), tags[0].name.as_str()), (1, "v2"));
+    assert_eq!(resolve(&open(), "a", "v2").unwrap(), 1);
+    let lease = open().acquire(&name("a"), holder()).unwrap();
+    assert!(open().remove(&name("a"), &holder()).is_err());
+    drop(lease);
+    open().remove(&name("a"), &holder()).unwrap();
+    assert_eq!(open().images().unwrap(), []);
+    let mut left: Vec<String> = std::fs::read_dir(dir.path().join("images/a"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["lease", "lock", "tags", "turn"]);
+    write(&open(), "a", 7, 8);
+    assert_eq!(generations(&open(), "a"), [7]);
 }
 
 /// What an image may look like while it is tagged, untagged and removed.
