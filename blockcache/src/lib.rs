@@ -11,11 +11,13 @@
 //! | `pack` | blocks and nodes on disk: written, sealed, recovered |
 //! | `extent` | which runs of a segment lie in one piece, so that they can be mapped |
 //! | `store` | one directory with all of it |
+//! | [`gc`] | frees what nothing refers to |
 //! | [`fsck`] | whether all of it is what it should be |
 
 pub mod disk;
 mod extent;
 pub mod fsck;
+pub mod gc;
 mod id;
 mod pack;
 mod root;

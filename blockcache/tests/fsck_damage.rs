@@ -62,6 +62,28 @@ fn a_missing_pack_that_is_marked_is_named_by_its_image() {
 }
 
 #[test]
+fn what_is_in_an_unsealed_pack_serves_the_image_that_marks_it_alone() {
+    let mut small = small();
+    let mut branch = small.roots[1].clone();
+    branch.image = "b".into();
+    small.roots.push(branch);
+    let report = small.check(Depth::Structure);
+    assert!(
+        matches!(
+            &report.findings[..],
+            [one] if matches!(one.what, What::NotShared { pack: OPEN })
+                && one.touches == [3]
+                && one.severity == Severity::Harm
+        ),
+        "{report:?}"
+    );
+    let mut mark = small.marks[0].clone();
+    mark.image = "b".into();
+    small.marks.push(mark);
+    assert!(small.check(Depth::Structure).findings.is_empty());
+}
+
+#[test]
 fn a_mark_where_no_batch_ends_is_named() {
     for (len, wrong) in [(8192, false), (8192 + 4096, true), (77, true)] {
         let mut small = small();

@@ -223,6 +223,80 @@ fn a_second_lock_of_one_process_is_refused_with_its_own_pid() {
 }
 
 #[test]
+fn shares_of_a_lock_keep_out_whoever_wants_it_alone() {
+    on_each_disk(|disk, root| {
+        let path = root.join("lock");
+        let held = |attempt: io::Result<LockAttempt>| match attempt.unwrap() {
+            LockAttempt::Held(lock) => lock,
+            LockAttempt::Refused(holder) => panic!("{disk:?}: held by {holder:?}"),
+        };
+        let refused = |attempt: io::Result<LockAttempt>| match attempt.unwrap() {
+            LockAttempt::Refused(holder) => assert_eq!(holder.pid, process::id()),
+            LockAttempt::Held(_) => panic!("{disk:?} gave it twice"),
+        };
+        let one = held(disk.try_share(&path));
+        let two = held(disk.try_share(&path));
+        refused(disk.try_lock(&path));
+        drop(one);
+        refused(disk.try_lock(&path));
+        let three = held(disk.try_share(&path));
+        drop((two, three));
+        let alone = held(disk.try_lock(&path));
+        refused(disk.try_share(&path));
+        refused(disk.try_lock(&path));
+        drop(alone);
+        drop(held(disk.try_share(&path)));
+        drop(held(disk.try_lock(&path)));
+    });
+}
+
+/// Set in the process that [`a_share_of_another_process_keeps_this_one_out`] starts.
+const SHARED: &str = "SEGVM_TEST_SHARED_LOCK";
+
+#[test]
+fn a_share_of_another_process_keeps_this_one_out() {
+    use std::{
+        io::{BufRead, BufReader, Read},
+        process::{Command, Stdio},
+    };
+    if let Some(path) = std::env::var_os(SHARED) {
+        let _share = RealDisk.try_share(Path::new(&path)).unwrap();
+        println!("\nheld");
+        // Until the parent has gone or kills this.
+        io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lock");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "disk::conformance::a_share_of_another_process_keeps_this_one_out",
+            "--exact",
+            "--nocapture",
+        ])
+        .env(SHARED, &path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "held"));
+    match RealDisk.try_lock(&path).unwrap() {
+        LockAttempt::Refused(holder) => assert_eq!(holder.pid, child.id()),
+        LockAttempt::Held(_) => panic!("the other process has a share"),
+    }
+    let share = RealDisk.try_share(&path).unwrap();
+    assert!(matches!(share, LockAttempt::Held(_)));
+    drop(share);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(matches!(
+        RealDisk.try_lock(&path).unwrap(),
+        LockAttempt::Held(_)
+    ));
+}
+
+#[test]
 fn a_name_for_a_lock_that_is_held_does_not_drop_it() {
     // Only the real disk has two names for one file.
     let dir = tempfile::tempdir().unwrap();

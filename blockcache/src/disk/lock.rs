@@ -25,7 +25,7 @@ use rustix::{
     process::{Flock, FlockType},
 };
 
-use super::{Lock, LockAttempt, LockHolder};
+use super::{Lock, LockAttempt, LockHolder, locks::Share};
 
 /// Device and inode: what a file is, whatever its name.
 type FileKey = (u64, u64);
@@ -37,6 +37,8 @@ static HELD: Mutex<Option<HashMap<FileKey, Held>>> = Mutex::new(None);
 
 struct Held {
     pid: u32,
+    /// How many in this process have a share of it; none where one holds it alone.
+    shares: Option<usize>,
     /// All descriptors of the file in this process: closed with the lock, never before.
     files: Vec<File>,
 }
@@ -47,36 +49,40 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a lock that was refused and then turned out to be free is tried again.
 const TRIES: usize = 64;
 
-pub(super) fn try_lock(path: &Path) -> io::Result<LockAttempt> {
+pub(super) fn try_lock(path: &Path, share: Share) -> io::Result<LockAttempt> {
     let pid = process::id();
     let mut guard = registry()?;
     let held = ours_alone(&mut guard, pid);
-    let ours = || LockAttempt::Refused(LockHolder { pid });
     match path.metadata() {
-        Ok(found) if held.contains_key(&(found.dev(), found.ino())) => return Ok(ours()),
-        Ok(_) => {}
+        Ok(found) => {
+            let key = (found.dev(), found.ino());
+            if let Some(lock) = held.get_mut(&key) {
+                return Ok(again(lock, key, share));
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
+    let file = open(path, share)?;
     let opened = file.metadata()?;
     let key = (opened.dev(), opened.ino());
     if let Some(lock) = held.get_mut(&key) {
         // The name passed to a file that we hold, between the two looks: to close this descriptor would drop the lock.
         lock.files.push(file);
-        return Ok(ours());
+        return Ok(again(lock, key, share));
     }
-    if let Some(holder) = refused(&file)? {
+    if let Some(holder) = refused(&file, share)? {
         return Ok(LockAttempt::Refused(holder));
     }
-    let files = vec![file];
-    held.insert(key, Held { pid, files });
+    let lock = Held {
+        pid,
+        shares: match share {
+            Share::Alone => None,
+            Share::Shared => Some(1),
+        },
+        files: vec![file],
+    };
+    held.insert(key, lock);
     Ok(LockAttempt::Held(Box::new(FileLock { key, pid })))
 }
 
@@ -104,7 +110,7 @@ pub(super) fn locked_by(path: &Path) -> io::Result<Option<LockHolder>> {
         lock.files.push(file);
         return Ok(Some(LockHolder { pid }));
     }
-    holder(&file)
+    holder(&file, FlockType::WriteLock)
 }
 
 /// The registry, or an error if it cannot be had. Bounded: in a child forked while another thread was in here, nobody
@@ -125,16 +131,57 @@ fn ours_alone(
     held
 }
 
+/// Another try for what this process holds: only a share of what is shared is granted.
+fn again(lock: &mut Held, key: FileKey, share: Share) -> LockAttempt {
+    let pid = lock.pid;
+    match (&mut lock.shares, share) {
+        (Some(shares), Share::Shared) => {
+            *shares += 1;
+            LockAttempt::Held(Box::new(FileLock { key, pid }))
+        }
+        _ => LockAttempt::Refused(LockHolder { pid }),
+    }
+}
+
+fn open(path: &Path, share: Share) -> io::Result<File> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    match opened {
+        // A share needs no writing.
+        Err(error) if share == Share::Shared && is_read_only(&error) => File::open(path),
+        other => other,
+    }
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
+}
+
 /// Tries for the lock: `None` when it is ours now, else who has it.
-fn refused(file: &File) -> io::Result<Option<LockHolder>> {
+fn refused(file: &File, share: Share) -> io::Result<Option<LockHolder>> {
+    let (operation, kind) = match share {
+        Share::Alone => (
+            FlockOperation::NonBlockingLockExclusive,
+            FlockType::WriteLock,
+        ),
+        Share::Shared => (FlockOperation::NonBlockingLockShared, FlockType::ReadLock),
+    };
     for _ in 0..TRIES {
-        match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
+        match rustix::fs::fcntl_lock(file, operation) {
             Ok(()) => return Ok(None),
             Err(Errno::INTR) => continue,
             Err(Errno::AGAIN | Errno::ACCESS) => {}
             Err(errno) => return Err(errno.into()),
         }
-        if let Some(holder) = holder(file)? {
+        if let Some(holder) = holder(file, kind)? {
             return Ok(Some(holder));
         }
         // Released between the two calls: try again.
@@ -142,9 +189,9 @@ fn refused(file: &File) -> io::Result<Option<LockHolder>> {
     Err(io::ErrorKind::WouldBlock.into())
 }
 
-/// Which other process has the lock.
-fn holder(file: &File) -> io::Result<Option<LockHolder>> {
-    let lock = rustix::process::fcntl_getlk(file, &Flock::from(FlockType::WriteLock))?;
+/// Which other process has what keeps a lock of this kind out.
+fn holder(file: &File, kind: FlockType) -> io::Result<Option<LockHolder>> {
+    let lock = rustix::process::fcntl_getlk(file, &Flock::from(kind))?;
     // 0: a process in another pid namespace, or on another machine that shares the file system.
     Ok(lock.map(|lock| LockHolder {
         pid: lock.pid.map_or(0, |pid| pid.as_raw_pid().unsigned_abs()),
@@ -167,9 +214,12 @@ impl Drop for FileLock {
         if process::id() != self.pid {
             return;
         }
-        // Closing the descriptors releases the lock.
-        if let Some(held) = HELD.lock().as_mut() {
-            held.remove(&self.key);
+        let mut guard = HELD.lock();
+        let Some(held) = guard.as_mut() else { return };
+        match held.get_mut(&self.key).map(|lock| &mut lock.shares) {
+            Some(Some(shares)) if *shares > 1 => *shares -= 1,
+            // Closing the descriptors releases the lock.
+            _ => drop(held.remove(&self.key)),
         }
     }
 }

@@ -13,7 +13,10 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 use segvm_os::Mappable;
 
-use super::{Disk, DiskFile, Lock, LockAttempt, LockHolder, Open};
+use super::{
+    Disk, DiskFile, Lock, LockAttempt, LockHolder, Open,
+    locks::{Locks, Share},
+};
 
 /// A file system in memory; clones share it. What is written is "durable" at once: see
 /// [`CrashDisk`](super::CrashDisk) for one that forgets.
@@ -27,7 +30,7 @@ pub struct MemDisk {
 struct Names {
     files: BTreeMap<PathBuf, Arc<Content>>,
     dirs: BTreeSet<PathBuf>,
-    locked: BTreeSet<PathBuf>,
+    locks: Locks,
 }
 
 #[derive(Default)]
@@ -140,11 +143,26 @@ impl Disk for MemDisk {
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<LockAttempt> {
+        self.lock(path, Share::Alone)
+    }
+
+    fn try_share(&self, path: &Path) -> io::Result<LockAttempt> {
+        self.lock(path, Share::Shared)
+    }
+
+    fn locked_by(&self, path: &Path) -> io::Result<Option<LockHolder>> {
+        let locked = self.names.lock().locks.is_held(path);
+        Ok(locked.then(|| LockHolder { pid: process::id() }))
+    }
+}
+
+impl MemDisk {
+    fn lock(&self, path: &Path, share: Share) -> io::Result<LockAttempt> {
         let mut names = self.names.lock();
         if names.file(path).is_err() {
             names.create(path)?;
         }
-        if !names.locked.insert(path.to_owned()) {
+        if !names.locks.take(path, share) {
             let pid = process::id();
             return Ok(LockAttempt::Refused(LockHolder { pid }));
         }
@@ -152,11 +170,6 @@ impl Disk for MemDisk {
             path: path.to_owned(),
             disk: self.clone(),
         })))
-    }
-
-    fn locked_by(&self, path: &Path) -> io::Result<Option<LockHolder>> {
-        let locked = self.names.lock().locked.contains(path);
-        Ok(locked.then(|| LockHolder { pid: process::id() }))
     }
 }
 
@@ -177,7 +190,7 @@ impl Lock for MemLock {}
 
 impl Drop for MemLock {
     fn drop(&mut self) {
-        self.disk.names.lock().locked.remove(&self.path);
+        self.disk.names.lock().locks.give_back(&self.path);
     }
 }
 

@@ -15,6 +15,7 @@ use segvm_os::Mappable;
 mod conformance;
 mod crash;
 mod lock;
+mod locks;
 mod mem;
 mod real;
 
@@ -85,7 +86,11 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// A second try in one process is refused like any other.
     fn try_lock(&self, path: &Path) -> io::Result<LockAttempt>;
 
-    /// Tells who holds the lock that the file at `path` stands for, this process included; `None` where nobody does,
+    /// The same for a share of the lock: any number may have one at a time, in this process and in others, while nobody
+    /// has the lock itself. On a file system that cannot be written to, a share of a lock whose file is there.
+    fn try_share(&self, path: &Path) -> io::Result<LockAttempt>;
+
+    /// Tells who holds the lock that the file at `path` stands for, or a share of it, this process included; `None` where nobody does,
     /// or there is no such file. By the time it is told it may be otherwise.
     fn locked_by(&self, path: &Path) -> io::Result<Option<LockHolder>>;
 }

@@ -24,7 +24,7 @@ use rustix::{
 };
 use segvm_os::Mappable;
 
-use super::{Disk, DiskFile, LockAttempt, LockHolder, Open, lock};
+use super::{Disk, DiskFile, LockAttempt, LockHolder, Open, lock, locks::Share};
 
 /// Direct writes are aligned to this in offset, length and address: enough for every device with sectors of 512 or
 /// 4,096 bytes.
@@ -86,7 +86,11 @@ impl Disk for RealDisk {
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<LockAttempt> {
-        lock::try_lock(path)
+        lock::try_lock(path, Share::Alone)
+    }
+
+    fn try_share(&self, path: &Path) -> io::Result<LockAttempt> {
+        lock::try_lock(path, Share::Shared)
     }
 
     fn locked_by(&self, path: &Path) -> io::Result<Option<LockHolder>> {

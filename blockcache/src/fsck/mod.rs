@@ -25,7 +25,10 @@ mod packs;
 mod report;
 mod trees;
 
-use std::{collections::HashSet, num::NonZeroUsize};
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroUsize,
+};
 
 pub use report::{Finding, Progress, Report, Severity, What};
 
@@ -35,7 +38,7 @@ use crate::{
     root::{ImageMark, TreeRoot},
     store::{Store, StoreError, catalog::Catalog},
 };
-use book::Book;
+use book::{Book, Number};
 use maps::{Maps, tree_of};
 use pack::Scene;
 use packs::{check_packs, deep, list};
@@ -127,14 +130,47 @@ pub fn check(
     }
     report.trees = len64(walk.trees());
     report.reached_nodes = len64(walk.nodes());
+    let unsealed = walk.into_unsealed();
     touch_images(&mut book, roots);
     check_maps(store, &catalog, roots, &mut book, &mut report, progress)?;
     settle(&mut book, &catalog);
-    report.findings = book.findings;
+    let not_shared = not_shared(&mut book, &catalog, &unsealed, roots, marks);
+    let findings = book.findings.into_iter().enumerate();
+    let findings = findings.filter(|(number, _)| {
+        !unsealed.values().any(|unsealed| unsealed == number) || not_shared.contains(number)
+    });
+    report.findings = findings.map(|(_, finding)| finding).collect();
     report
         .findings
         .sort_by(|a, b| (&a.path, a.offset).cmp(&(&b.path, b.offset)));
     Ok(report)
+}
+
+/// Of the packs that are not sealed, the findings that hold: those with a root whose image does not mark the pack.
+fn not_shared(
+    book: &mut Book,
+    catalog: &Catalog,
+    unsealed: &HashMap<usize, Number>,
+    roots: &[TreeRoot],
+    marks: &[ImageMark],
+) -> Vec<Number> {
+    let mut hold = Vec::new();
+    for (pack, number) in unsealed {
+        let id = catalog.pack(*pack).map(|held| held.id);
+        let marking = marks.iter().filter(|mark| Some(mark.mark.pack) == id);
+        let marking: HashSet<&str> = marking.map(|mark| &*mark.image).collect();
+        if let Some(finding) = book.findings.get_mut(*number) {
+            finding.touches.retain(|at| {
+                roots
+                    .get(*at)
+                    .is_some_and(|root| !marking.contains(&*root.image))
+            });
+            if !finding.touches.is_empty() {
+                hold.push(*number);
+            }
+        }
+    }
+    hold
 }
 
 /// Findings that keep an image from being opened touch all its roots.

@@ -104,6 +104,12 @@ pub enum What {
         /// A pack that has it too and in which nothing is known to be wrong with it.
         elsewhere: Option<PackId>,
     },
+    /// An image needs what is in a pack that is not sealed, and does not mark it: it may not be opened to the end.
+    #[error("pack {pack} is not sealed, and an image needs it that does not mark it")]
+    NotShared {
+        /// The pack.
+        pack: PackId,
+    },
     /// A tree refers to a block that no pack has.
     #[error("block {id:.12} is nowhere; it is block {} of its segment", index.0)]
     AbsentBlock {

@@ -50,6 +50,9 @@ pub(super) struct Walk<'a> {
     /// Findings that concern no place, so that there is one of each.
     absent: HashMap<(Kind, [u8; 32]), Number>,
     lengths: HashMap<(BlockId, u8), Number>,
+    /// By pack, a finding for all that is in this one and in no sealed one. It holds for roots of other images than
+    /// those that mark the pack.
+    unsealed: HashMap<usize, Number>,
 }
 
 impl<'a> Walk<'a> {
@@ -62,7 +65,13 @@ impl<'a> Walk<'a> {
             trees: HashMap::new(),
             absent: HashMap::new(),
             lengths: HashMap::new(),
+            unsealed: HashMap::new(),
         }
+    }
+
+    /// Packs that are not sealed and needed, with their findings.
+    pub(super) fn into_unsealed(self) -> HashMap<usize, Number> {
+        self.unsealed
     }
 
     pub(super) fn trees(&self) -> usize {
@@ -242,7 +251,21 @@ impl<'a> Walk<'a> {
         self.concerns(id.as_bytes(), &spots, ways);
     }
 
-    fn concerns(&self, id: &[u8; 32], spots: &[Spot], ways: &mut Vec<Way>) {
+    fn concerns(&mut self, id: &[u8; 32], spots: &[Spot], ways: &mut Vec<Way>) {
+        let sealed = |spot: &Spot| {
+            let held = self.catalog.pack(spot.pack);
+            held.is_some_and(|held| held.sealed)
+        };
+        if let Some(first) = spots.first().filter(|_| !spots.iter().any(sealed))
+            && let Some(held) = self.catalog.pack(first.pack)
+        {
+            let book = &mut *self.book;
+            let number = self.unsealed.entry(first.pack).or_insert_with(|| {
+                let what = What::NotShared { pack: held.id };
+                book.add(Severity::Harm, Some(&held.path), 0, what)
+            });
+            ways.push(Way::Here(*number));
+        }
         if self.book.is_clean() {
             return;
         }

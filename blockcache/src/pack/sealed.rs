@@ -116,6 +116,15 @@ impl SealedPack {
         Ok((pack, file))
     }
 
+    /// The index, from the disk where all of it is whole, else made again.
+    pub(crate) fn whole_index(&self, file: &dyn DiskFile) -> Result<Index<Bytes>, SealedError> {
+        match load_index(file, &self.seal) {
+            Ok(index) if index.check_all().is_ok() => Ok(index),
+            Ok(_) | Err(SealedError::Damaged { .. }) => self.rebuild(file),
+            Err(other) => Err(other),
+        }
+    }
+
     /// Where the batches end: a mark of this pack is not behind it.
     pub(crate) fn batches_end(&self) -> u64 {
         self.seal.batches_end

@@ -39,6 +39,8 @@ pub(crate) struct Held {
 pub(crate) struct Spot {
     /// The pack's number in the catalog.
     pub(crate) pack: usize,
+    /// The entry's position in the pack's index.
+    pub(crate) position: usize,
     pub(crate) entry: Entry,
 }
 
@@ -81,8 +83,12 @@ impl Catalog {
         numbers.sort_unstable();
         numbers.dedup();
         let spot = |pack: usize| {
-            let entry = self.packs.get(pack)?.index.find(kind, id).ok()??;
-            Some(Spot { pack, entry })
+            let found = self.packs.get(pack)?.index.find_at(kind, id).ok()??;
+            Some(Spot {
+                pack,
+                position: found.0,
+                entry: found.1,
+            })
         };
         numbers.into_iter().filter_map(spot).collect()
     }

@@ -35,6 +35,28 @@ pub enum StoreError {
         /// The feature's name.
         feature: String,
     },
+    /// Somebody works on the store as a whole, and nobody else may use it meanwhile.
+    #[error(
+        "the store {} is being cleaned up by process {pid}: try again when it has ended",
+        root.display()
+    )]
+    Closed {
+        /// The store.
+        root: PathBuf,
+        /// The process; 0 where it is not one of this machine.
+        pid: u32,
+    },
+    /// Somebody uses a store that was wanted alone.
+    #[error(
+        "the store {} is in use by process {pid}: end what it does there first",
+        root.display()
+    )]
+    InUse {
+        /// The store.
+        root: PathBuf,
+        /// One of the processes, this one included; 0 where it is not one of this machine.
+        pid: u32,
+    },
     /// Bytes of the store are not what they must be.
     #[error("{} is damaged at offset {offset}: {flaw}", path.display())]
     Damaged {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `error` | what can go wrong |
 //! | `format` | the file that says which version and features a store has |
+//! | `presence` | who uses the store: everybody together, or one alone |
 //! | `packs` | which packs are open and sealed, and which of them has an id |
 //! | `read` | bytes by id or place, their hash checked |
 //! | `adopt` | seals what a dead writer left |
@@ -18,6 +19,7 @@ mod extents;
 mod format;
 mod lookup;
 mod packs;
+mod presence;
 mod read;
 
 use std::{
@@ -31,6 +33,7 @@ use parking_lot::RwLock;
 pub use error::{ReadError, StoreError};
 pub(crate) use extents::EXTENTS_MAX_LEN;
 pub use extents::RebuildError;
+pub use presence::Alone;
 
 use crate::{
     disk::Disk,
@@ -38,6 +41,7 @@ use crate::{
     pack::{PackWriter, WriterOptions},
 };
 use packs::Packs;
+use presence::Presence;
 
 /// One directory of packs and extent maps, shared by everything in a process that uses it.
 pub struct Store {
@@ -45,6 +49,8 @@ pub struct Store {
     packs_dir: PathBuf,
     extents_dir: PathBuf,
     disk: Arc<dyn Disk>,
+    /// Kept for its drop: who else may use the store meanwhile.
+    _presence: Presence,
     /// Outermost lock of the store; never held while a file is used.
     packs: RwLock<Packs>,
 }
@@ -60,16 +66,27 @@ impl Store {
     ///
     /// - **Cost**: one small read; nothing depends on how much is stored.
     /// - **Durable**: a store that was made is, on `Ok`.
-    /// - **Errors**: [`StoreError::Future`] and [`StoreError::UnknownFeature`] for a store that a newer program made.
+    /// - **Errors**: [`StoreError::Future`] and [`StoreError::UnknownFeature`] for a store that a newer program made;
+    ///   [`StoreError::Closed`] while somebody has it [alone](Alone).
     pub fn open(disk: Arc<dyn Disk>, root: PathBuf) -> Result<Arc<Self>, StoreError> {
+        Self::open_as(disk, root, presence::share)
+    }
+
+    fn open_as(
+        disk: Arc<dyn Disk>,
+        root: PathBuf,
+        announce: fn(&dyn Disk, &Path) -> Result<Presence, StoreError>,
+    ) -> Result<Arc<Self>, StoreError> {
         let packs_dir = root.join("packs");
         let extents_dir = root.join("extents");
         format::open_or_make(&*disk, &root, &[&packs_dir, &extents_dir])?;
+        let presence = announce(&*disk, &root)?;
         Ok(Arc::new(Self {
             root,
             packs_dir,
             extents_dir,
             disk,
+            _presence: presence,
             packs: RwLock::new(Packs::default()),
         }))
     }

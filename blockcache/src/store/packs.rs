@@ -262,6 +262,16 @@ impl Store {
         self.packs.write().open.retain(|pack| pack.id != id);
     }
 
+    /// Packs are about to be deleted: nobody is sent there any more.
+    pub(crate) fn forget_packs(&self, ids: &[PackId]) {
+        let mut packs = self.packs.write();
+        let gone = |id: &PackId| ids.contains(id);
+        Arc::make_mut(&mut packs.sealed).retain(|pack| !gone(&pack.id));
+        packs.files.retain(|(id, _)| !gone(id));
+        packs.doubtful.retain(|id| !gone(id));
+        packs.unsettled.retain(|id| !gone(id));
+    }
+
     fn find_in(
         &self,
         packs: &[Arc<SealedPack>],

@@ -84,6 +84,10 @@ impl Disk for Between {
         self.call().try_lock(path)
     }
 
+    fn try_share(&self, path: &Path) -> io::Result<LockAttempt> {
+        self.call().try_share(path)
+    }
+
     fn locked_by(&self, path: &Path) -> io::Result<Option<LockHolder>> {
         self.call().locked_by(path)
     }

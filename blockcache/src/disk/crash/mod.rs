@@ -21,7 +21,6 @@ mod names;
 mod tests;
 
 use std::{
-    collections::BTreeSet,
     fmt, io,
     ops::Range,
     path::{Path, PathBuf},
@@ -38,7 +37,10 @@ use self::{
     inode::Inode,
     names::{Ino, Names, Step, Tree},
 };
-use super::{Disk, DiskFile, Lock, LockAttempt, LockHolder, Open};
+use super::{
+    Disk, DiskFile, Lock, LockAttempt, LockHolder, Open,
+    locks::{Locks, Share},
+};
 
 /// A disk in memory whose content after a crash is one of those that the kernel allows. Clones share it.
 #[derive(Clone)]
@@ -51,7 +53,7 @@ struct State {
     names: Names,
     /// By number; a file without a name stays, as its descriptors may.
     inodes: Vec<Inode>,
-    locked: BTreeSet<PathBuf>,
+    locks: Locks,
     dice: Dice,
     /// How many operations that change the disk were begun.
     operations: u64,
@@ -92,7 +94,7 @@ impl CrashDisk {
             state: Arc::new(Mutex::new(State {
                 names,
                 inodes,
-                locked: BTreeSet::new(),
+                locks: Locks::default(),
                 dice: Dice::new(seed),
                 operations: 0,
                 faults: Faults::default(),
@@ -323,12 +325,29 @@ impl Disk for CrashDisk {
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<LockAttempt> {
+        self.lock(path, Share::Alone)
+    }
+
+    fn try_share(&self, path: &Path) -> io::Result<LockAttempt> {
+        self.lock(path, Share::Shared)
+    }
+
+    fn locked_by(&self, path: &Path) -> io::Result<Option<LockHolder>> {
+        let state = self.state.lock();
+        state.powered()?;
+        let locked = state.locks.is_held(path);
+        Ok(locked.then(|| LockHolder { pid: process::id() }))
+    }
+}
+
+impl CrashDisk {
+    fn lock(&self, path: &Path, share: Share) -> io::Result<LockAttempt> {
         let mut state = self.state.lock();
         state.powered()?;
         if state.file(path).is_err() {
             state.create(path)?;
         }
-        if !state.locked.insert(path.to_owned()) {
+        if !state.locks.take(path, share) {
             let pid = process::id();
             return Ok(LockAttempt::Refused(LockHolder { pid }));
         }
@@ -336,13 +355,6 @@ impl Disk for CrashDisk {
             path: path.to_owned(),
             disk: self.clone(),
         })))
-    }
-
-    fn locked_by(&self, path: &Path) -> io::Result<Option<LockHolder>> {
-        let state = self.state.lock();
-        state.powered()?;
-        let locked = state.locked.contains(path);
-        Ok(locked.then(|| LockHolder { pid: process::id() }))
     }
 }
 
@@ -366,6 +378,6 @@ impl Lock for CrashLock {}
 
 impl Drop for CrashLock {
     fn drop(&mut self) {
-        self.disk.state.lock().locked.remove(&self.path);
+        self.disk.state.lock().locks.give_back(&self.path);
     }
 }

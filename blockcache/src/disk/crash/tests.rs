@@ -1,6 +1,6 @@
 //! A double that spares too much shows nothing: each kind of loss must occur, and nothing that was synced is lost.
 
-use std::{io::ErrorKind, path::Path};
+use std::{collections::BTreeSet, io::ErrorKind, path::Path};
 
 use super::*;
 
