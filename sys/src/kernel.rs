@@ -31,10 +31,16 @@ pub trait Mappable: fmt::Debug {
 /// populate before arming by [`Watch::arm`], or let one `ArmAll` do the arming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
-    /// Pages that are mapped at all (present or swapped), private or not.
+    /// Pages that are mapped (present or swapped), private or not, other than by a huge page of a file.
     ///
-    /// For deciding what to warm; says nothing about dirt.
+    /// For deciding what to warm; says nothing about dirt. What a huge page of a file shows is left out: it is clean, and
+    /// one entry describes 2 MiB, so asking about it costs nothing as it is.
     Touched,
+    /// Pages that a huge page of a file shows.
+    ///
+    /// For splitting them before they are armed: the kernel forgets that a huge page was armed when a write splits it,
+    /// and then takes all of it for written. May report none of them.
+    Huge,
     /// Pages of an unregistered ("cold") range that are private: `not FILE and (PRESENT or SWAPPED)`.
     Private,
     /// Arms **every** page of a registered range and reports those that were private, in one step: the exact

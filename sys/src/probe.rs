@@ -60,6 +60,20 @@ pub enum Overcommit {
     Unknown,
 }
 
+/// Bytes that programs could take without swapping, as the kernel guesses (`MemAvailable`).
+///
+/// Memory that is used for cached files counts. A memory cgroup's limit does not: the kernel drops cached files there by
+/// itself.
+#[must_use]
+pub fn available_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// What this machine can do.
 #[derive(Debug)]
 #[non_exhaustive]

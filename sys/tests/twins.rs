@@ -59,6 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
     let span = || (0..PAGES, 0..PAGES);
     let query = prop::sample::select(vec![
         Query::Touched,
+        Query::Huge,
         Query::Private,
         Query::ArmAll,
         Query::Written,

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     error::BenchError,
     measure::{Sample, ms, us},
-    memory::{PAGE, View},
+    memory::{PAGE, Plain, View},
     ours::Image,
     peer,
     rng::Rng,
@@ -65,7 +65,10 @@ pub(super) fn serve_make(arguments: &[String]) -> Result<(), BenchError> {
     image.change(|view| view.fill(20))?;
     let mut image = Some(image);
     peer::serve(|| match image.take() {
-        Some(image) => Ok(vec![ms(image.suspend()?)]),
+        Some(image) => {
+            Plain::touch_free(bytes + bytes / 8)?;
+            Ok(vec![ms(image.suspend()?)])
+        }
         None => Err(wrong(MAKE, arguments)),
     })
 }

@@ -46,6 +46,7 @@ pub(super) fn then_read(ctx: &Ctx) -> Result<Measured, BenchError> {
     let memory = Plain::filled(bytes, 2)?;
     let path = ctx.path("buffered");
     let other = Side::run(|| {
+        Plain::touch_free(bytes + bytes / 8)?;
         let write = ms(file::write_buffered(&path, memory.view())?);
         let read = peer::once(resume::READ_ALL, &[path.display().to_string()])?;
         fs::remove_file(&path).map_err(BenchError::file("remove", &path))?;

@@ -9,7 +9,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{CrashDisk, Disk, DiskFile, LockAttempt, MemDisk, Open, RealDisk};
+use super::{CrashDisk, Disk, DiskFile, LockAttempt, MemDisk, Open, PageCache, RealDisk};
 
 fn on_each_disk(check: impl Fn(&dyn Disk, &Path)) {
     let dir = tempfile::tempdir().unwrap();
@@ -146,7 +146,7 @@ fn reads_end_where_the_file_does() {
 fn direct_and_ordinary_writes_of_one_file_agree() {
     on_each_disk(|disk, root| {
         let file = disk.open(&root.join("file"), Open::Create).unwrap();
-        file.prefer_direct();
+        file.page_cache(PageCache::Bypass);
         let source = painted(5 * 4096);
         let skew = source.as_ptr().align_offset(4096);
         let mut slow = vec![0; 64 << 10];
@@ -341,7 +341,7 @@ enum Step {
     Write(u64, usize),
     SetLen(u64),
     Sync,
-    Direct,
+    Cache(PageCache),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -350,7 +350,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..10_u64, 0..3_usize).prop_map(|(at, len)| Step::Write(at << 12, len << 12)),
         1 => (0..50_000_u64).prop_map(Step::SetLen),
         1 => Just(Step::Sync),
-        1 => Just(Step::Direct),
+        1 => Just(Step::Cache(PageCache::Bypass)),
+        1 => Just(Step::Cache(PageCache::Keep)),
     ]
 }
 
@@ -380,7 +381,7 @@ proptest! {
                         slow.resize(usize::try_from(len).unwrap(), 0);
                     }
                     Step::Sync => file.sync().unwrap(),
-                    Step::Direct => drop(file.prefer_direct()),
+                    Step::Cache(how) => drop(file.page_cache(how)),
                 }
             }
             assert!(all(&*file) == slow, "{disk:?}");

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use segvm_os::Mappable;
 
 use super::{
-    Disk, DiskFile, Lock, LockAttempt, LockHolder, Open,
+    Disk, DiskFile, Lock, LockAttempt, LockHolder, Open, PageCache,
     locks::{Locks, Share},
 };
 
@@ -235,7 +235,7 @@ impl DiskFile for MemFile {
         write_to(&mut *self.change()?, offset, bytes)
     }
 
-    fn prefer_direct(&self) -> bool {
+    fn page_cache(&self, _how: PageCache) -> bool {
         false
     }
 

@@ -36,6 +36,18 @@ pub enum Open {
     Create,
 }
 
+/// What a write does with the page cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PageCache {
+    /// Goes past it (`O_DIRECT`) where offset, length and address are aligned to 4 KiB and the file system can: the
+    /// memory is the program's.
+    #[default]
+    Bypass,
+    /// Stays in it for those who read soon, as long as that is not slower than the disk; and the disk begins to write at
+    /// once, so that a sync finds little to do.
+    Keep,
+}
+
 /// Who holds a lock that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockHolder {
@@ -108,9 +120,8 @@ pub trait DiskFile: Mappable + Send + Sync {
     /// Writes all of `bytes` at `offset`, growing the file where needed. A short write is retried, then an error.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Asks that later writes go past the page cache where offset, length and address are aligned to 4 KiB
-    /// (`O_DIRECT`); answers whether they do. A file system that refuses gets ordinary writes.
-    fn prefer_direct(&self) -> bool;
+    /// Says what later writes do with the page cache; answers whether they go past it.
+    fn page_cache(&self, how: PageCache) -> bool;
 
     /// Reads as `read_at`, past the page cache where offset, length and address are aligned to 4 KiB and the file
     /// system can: to see what the disk has, and to leave the cache to those who need it.

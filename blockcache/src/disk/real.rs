@@ -14,8 +14,9 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -24,7 +25,7 @@ use rustix::{
 };
 use segvm_os::Mappable;
 
-use super::{Disk, DiskFile, LockAttempt, LockHolder, Open, lock, locks::Share};
+use super::{Disk, DiskFile, LockAttempt, LockHolder, Open, PageCache, lock, locks::Share};
 
 /// Direct writes are aligned to this in offset, length and address: enough for every device with sectors of 512 or
 /// 4,096 bytes.
@@ -55,6 +56,8 @@ impl Disk for RealDisk {
             direct: OnceLock::new(),
             direct_reads: OnceLock::new(),
             direct_refused: AtomicBool::new(false),
+            keep: AtomicBool::new(false),
+            kept: (AtomicU64::new(0), AtomicU64::new(0)),
         }))
     }
 
@@ -121,7 +124,7 @@ struct RealFile {
     path: PathBuf,
     /// The ordinary descriptor: every read, and whatever cannot be written past the page cache.
     file: File,
-    /// A second descriptor of the same file with `O_DIRECT`: filled by the first `prefer_direct`, `None` where the
+    /// A second descriptor of the same file with `O_DIRECT`: filled by the first `PageCache::Bypass`, `None` where the
     /// file system has no such thing.
     direct: OnceLock<Option<File>>,
     /// The same for reading, filled by the first `read_direct`.
@@ -129,13 +132,36 @@ struct RealFile {
     /// Set when a well-aligned direct write or read was answered with EINVAL: some file systems accept the flag and refuse
     /// the write. A hint that pairs with nothing: a racing writer learns it once more by itself.
     direct_refused: AtomicBool,
+    /// Whether writes are to stay in the page cache. A hint like the one before.
+    keep: AtomicBool,
+    /// Bytes that were written there, and the nanoseconds that took: only for deciding whether to go on.
+    kept: (AtomicU64, AtomicU64),
 }
 
 impl RealFile {
     /// The descriptor that `bytes` at `offset` can be written through directly, where there is one.
     fn direct_for(&self, offset: u64, bytes: &[u8]) -> Option<&File> {
         let direct = self.direct.get()?.as_ref()?;
+        if self.keep.load(Ordering::Relaxed) {
+            return None;
+        }
         (aligned(offset, bytes) && !self.direct_refused.load(Ordering::Relaxed)).then_some(direct)
+    }
+
+    /// Gives up on the page cache where filling it takes longer than disks do: a virtual machine may have to get each page
+    /// from its host first (2 us seen), and memory may be short.
+    fn judge_keeping(&self, len: u64, took: Duration) {
+        const ENOUGH: u64 = 32 << 20;
+        const SLOW_NANOS_PER_BYTE: u64 = 1;
+        let (bytes, nanos) = &self.kept;
+        let bytes = bytes.fetch_add(len, Ordering::Relaxed) + len;
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = nanos
+            .fetch_add(took, Ordering::Relaxed)
+            .saturating_add(took);
+        if bytes >= ENOUGH && nanos > bytes.saturating_mul(SLOW_NANOS_PER_BYTE) {
+            self.page_cache(PageCache::Bypass);
+        }
     }
 
     fn open_direct(&self, options: &mut OpenOptions) -> Option<File> {
@@ -165,7 +191,9 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let (mut offset, mut rest) = (offset, bytes);
+        let begun = Instant::now();
+        let (first, len) = (offset, bytes.len() as u64);
+        let (mut offset, mut rest) = (first, bytes);
         while !rest.is_empty() {
             // Chosen anew for each piece: after a short write the rest may no longer be aligned.
             let direct = self.direct_for(offset, rest);
@@ -182,12 +210,20 @@ impl DiskFile for RealFile {
             offset += wrote as u64;
             rest = rest.get(wrote..).unwrap_or_default();
         }
+        if self.keep.load(Ordering::Relaxed) {
+            // A hint: the sync that follows tells whether the disk wrote.
+            let _sync_tells = segvm_os::begin_writeback(self.file.as_fd(), first, len);
+            self.judge_keeping(len, begun.elapsed());
+        }
         Ok(())
     }
 
-    fn prefer_direct(&self) -> bool {
+    fn page_cache(&self, how: PageCache) -> bool {
+        self.keep.store(how == PageCache::Keep, Ordering::Relaxed);
         let open = || self.open_direct(OpenOptions::new().write(true));
-        self.direct.get_or_init(open).is_some() && !self.direct_refused.load(Ordering::Relaxed)
+        how == PageCache::Bypass
+            && self.direct.get_or_init(open).is_some()
+            && !self.direct_refused.load(Ordering::Relaxed)
     }
 
     fn read_direct(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {

@@ -25,4 +25,4 @@ mod writer;
 
 pub use error::PackError;
 pub use mark::{Marks, MarksError, PackMark};
-pub use writer::{PackWriter, PageCache, WriterOptions};
+pub use writer::{PackWriter, WriterOptions};

@@ -13,7 +13,7 @@ use std::{
 
 use segvm_blockcache::{
     CommitId,
-    disk::{Disk, DiskFile, LockAttempt, LockHolder, MemDisk, Open},
+    disk::{Disk, DiskFile, LockAttempt, LockHolder, MemDisk, Open, PageCache},
 };
 use segvm_home::{AcquireError, DirHome};
 use segvm_os::Mappable;
@@ -121,8 +121,8 @@ impl DiskFile for BetweenFile {
         self.file.write_at(offset, bytes)
     }
 
-    fn prefer_direct(&self) -> bool {
-        self.file.prefer_direct()
+    fn page_cache(&self, how: PageCache) -> bool {
+        self.file.page_cache(how)
     }
 
     fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {

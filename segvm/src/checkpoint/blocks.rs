@@ -57,6 +57,27 @@ fn blocks_of(segment: &State, pages: &[PageRange]) -> Vec<BlockIndex> {
     blocks
 }
 
+/// Where the first of `blocks` lies, and how many bytes follow each other from there on, up to what is worth knowing.
+fn run_at_front(segment: &State, blocks: &[BlockIndex]) -> (u64, u64) {
+    let size = segment.shared.block_size;
+    let Some(&first) = blocks.first() else {
+        return (0, 0);
+    };
+    let enough = usize::try_from(PackWriter::LONG_RUN / size.bytes() as u64).unwrap_or(1);
+    // The blocks ascend, each once: a run is as long as its ends are apart.
+    let follows = |n: usize| {
+        blocks
+            .get(n - 1)
+            .is_some_and(|block| block.0 - first.0 + 1 == n as u64)
+    };
+    let run = if follows(enough) {
+        PackWriter::LONG_RUN
+    } else {
+        0
+    };
+    (segment.shared.block(first).start() as u64, run)
+}
+
 impl Sink<'_> {
     /// Stores the blocks that `pages` of the segment touch.
     pub(crate) fn store(
@@ -73,6 +94,8 @@ impl Sink<'_> {
         self.writer.flush()?;
         while !rest.is_empty() {
             let wanted = rest.len().min((BATCH_BYTES / size.bytes()).max(1));
+            let (address, run) = run_at_front(segment, rest);
+            self.writer.align(size, address, run)?;
             let room = self.writer.room(size, wanted)?;
             let (batch, later) = rest.split_at(wanted.min(room.len() / size.bytes()).max(1));
             let Some(room) = room.get_mut(..batch.len() * size.bytes()) else {

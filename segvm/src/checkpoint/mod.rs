@@ -142,7 +142,10 @@ fn capture(
     }
     if style == Style::Suspend {
         state.instant = (core.world.now)();
-        collect(state, Phase::Pause);
+        collect(state, Phase::Last);
+        if fits_in_memory(pending_bytes(state) as u64) {
+            state.writer(core).keep_in_memory();
+        }
         store_pending(core, state, &mut saved, Source::Quiet, progress)?;
     } else {
         let staging = pause(core, state, &mut saved)?;
@@ -162,6 +165,12 @@ fn capture(
     saved.bytes_written = written.saturating_sub(written_before);
     saved.to_lay_out = saved.bytes_blocks.saturating_mul(2);
     Ok(saved)
+}
+
+/// Tells whether so much may lie in the page cache for a while beside the program: whoever resumes soon finds it there, and the
+/// kernel writes it with more requests in flight than one thread's direct writes.
+fn fits_in_memory(bytes: u64) -> bool {
+    segvm_os::available_memory().is_some_and(|available| bytes <= available / 2)
 }
 
 /// Adds what was written since the last look to each segment's pending pages.

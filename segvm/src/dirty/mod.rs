@@ -3,7 +3,8 @@
 //! A range is *cold* or *warm*. Cold: a plain private mapping, with the kernel's fault-around at work; a page is dirty
 //! if it is private. Warm: registered and armed throughout; a page is dirty if it was written since it was armed. A
 //! window (2 MiB) becomes warm when it was touched, in the rounds, outside any pause; or in the pause, when it was written
-//! there for the first time. It never goes back.
+//! there for the first time. It never goes back. A window that a huge page of its pack shows stays cold until it is written:
+//! asking about it costs one entry.
 //!
 //! Exactness rests on the order of calls (docs/design/tracking.md): *register, then one scan that arms everything and reports
 //! what is private*. An error from any scan means: the whole range is dirty.
@@ -31,10 +32,12 @@ const WIDEST_GAP: usize = 64 << 20;
 /// When a collection happens: while the program runs, or while it is held at the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Warms everything that was touched, written or not, so that the pause finds little that is cold.
+    /// Warms everything that was touched, written or not, so that the pause finds little that is cold and in small pages.
     Round,
     /// Warms only what was written, and populates nothing.
     Pause,
+    /// The last look: nothing is armed or warmed. What it finds is found again if the session goes on after all.
+    Last,
 }
 
 /// The dirt of one segment.
@@ -100,13 +103,16 @@ impl Tracker {
         out: &mut Vec<PageRange>,
     ) -> Result<(), KernelError> {
         self.found.clear();
+        if phase == Phase::Last {
+            return self.peek(committed, out);
+        }
         for &run in &self.warm {
             self.kernel
                 .scan(run, Query::WrittenRearm, &mut self.found)?;
         }
         let query = match phase {
             Phase::Round => Query::Touched,
-            Phase::Pause => Query::Private,
+            Phase::Pause | Phase::Last => Query::Private,
         };
         let mut touched = Vec::new();
         for cold in subtract(&[committed], &self.warm) {
@@ -114,13 +120,17 @@ impl Tracker {
         }
         if !touched.is_empty() {
             let (windows, stays_cold) = self.windows_of(&touched, committed);
-            for &run in &windows {
-                if phase == Phase::Round {
-                    // Registered ranges lose fault-around, so what is not in yet is brought in first. A failure
-                    // costs speed alone.
-                    let _slower = self.kernel.populate_read(run);
+            if phase == Phase::Round {
+                // Registered ranges lose fault-around, so what is not in yet is brought in first. A failure costs
+                // speed alone.
+                for gap in self.absent(&windows, &touched) {
+                    let _slower = self.kernel.populate_read(gap);
                 }
-                self.warm_up(run)?;
+            }
+            for &run in &windows {
+                // What was touched lies in small pages.
+                let small = touched.iter().any(|touched| touched.contains(run));
+                self.warm_up(run, small)?;
             }
             for run in stays_cold {
                 self.kernel.scan(run, Query::Private, &mut self.found)?;
@@ -157,11 +167,7 @@ impl Tracker {
         let page = self.kernel.page_size();
         let widened: Vec<_> = touched
             .iter()
-            .filter_map(|run| {
-                let start = run.start() & !(WINDOW - 1);
-                let end = run.end().checked_next_multiple_of(WINDOW)?;
-                PageRange::new(page, start, end - start)?.intersect(committed)
-            })
+            .filter_map(|run| runs::widen(*run, WINDOW, page)?.intersect(committed))
             .collect();
         let mut all = merge(&self.warm, &widened);
         let most = self.share.most_warm();
@@ -185,10 +191,32 @@ impl Tracker {
             .is_some_and(|warm| warm.start() < run.end())
     }
 
+    /// What is missing of the touched ones among `windows`: bridged gaps, untouched or shown by huge pages, stay as they are.
+    fn absent(&self, windows: &[PageRange], touched: &[PageRange]) -> Vec<PageRange> {
+        let page = self.kernel.page_size();
+        let own: Vec<_> = touched
+            .iter()
+            .filter_map(|run| runs::widen(*run, WINDOW, page))
+            .collect();
+        subtract(&intersect(windows, &merge(&[], &own)), touched)
+    }
+
     /// Cold to warm, exactly: register, then one scan that arms every page and reports the private ones.
-    fn warm_up(&mut self, run: PageRange) -> Result<(), KernelError> {
+    fn warm_up(&mut self, run: PageRange, small: bool) -> Result<(), KernelError> {
         // SAFETY: `run` lies in this segment's committed range, which its session reserved.
         unsafe { self.watch.register(run) }?;
+        let page = self.kernel.page_size();
+        let mut huge = Vec::new();
+        if !small {
+            // Without the answer, a write to a huge page makes 2 MiB of dirt: dearer, not wrong.
+            let _dearer = self.kernel.scan(run, Query::Huge, &mut huge);
+        }
+        for piece in huge.iter().flat_map(|huge| huge.windows(WINDOW)) {
+            // Arming one page of a huge one splits it.
+            if let Some(first) = PageRange::new(page, piece.start(), page.bytes()) {
+                self.kernel.scan(first, Query::ArmAll, &mut self.found)?;
+            }
+        }
         self.kernel.scan(run, Query::ArmAll, &mut self.found)?;
         self.note_warm(run);
         Ok(())

@@ -83,6 +83,13 @@ pub(crate) fn subtract(a: &[PageRange], b: &[PageRange]) -> Vec<PageRange> {
     out
 }
 
+/// The run widened to whole windows of `window` bytes, a power of two.
+pub(crate) fn widen(run: PageRange, window: usize, page: PageSize) -> Option<PageRange> {
+    let start = run.start() & !(window - 1);
+    let end = run.end().checked_next_multiple_of(window)?;
+    PageRange::new(page, start, end - start)
+}
+
 /// Closes the smallest gaps of a merged set, up to `widest` bytes, until at most `most` runs are left.
 pub(crate) fn bridge(
     runs: &[PageRange],

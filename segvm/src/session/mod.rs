@@ -7,9 +7,11 @@
 //! | `resume` | bringing it back |
 //! | `core` | what a session is made of |
 //! | `background` | checkpoints beside the program: handles, automatic ones |
+//! | `close` | how a session ends: suspended, or dropped |
 //! | `error` | why it could not be opened |
 
 mod background;
+mod close;
 pub(crate) mod core;
 mod error;
 mod options;
@@ -20,7 +22,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
@@ -38,7 +40,7 @@ pub use self::{
     options::{SessionOptions, default_store},
 };
 use crate::{
-    checkpoint::{self, CheckpointError, Rounds, Saved, Staging, Style},
+    checkpoint::{self, CheckpointError, Rounds, Saved, Staging},
     dirty::{Share, Tracker},
     gate::{Closing, Gate, GateError, Kind, Pass},
     heap::Heap,
@@ -419,56 +421,6 @@ impl Session {
         })
     }
 
-    /// Saves everything and ends the session: the next one resumes by mapping.
-    ///
-    /// - **Durable**: on `Ok`, yes. On `Err` the session goes on as before: the error holds it.
-    /// - **Errors**: [`GateError::HeldHere`] if this thread holds a guard of one of its roots.
-    pub fn suspend(self) -> Result<Saved, SuspendError> {
-        // Told before anything is waited for: the session's thread may be waiting for a guard of this one.
-        let free = self.core.check_process().and_then(|()| {
-            let here = self.core.gate.check_here(Closing::Everybody);
-            here.map_err(CheckpointError::from)
-        });
-        if let Err(reason) = free {
-            let session = Box::new(self);
-            return Err(SuspendError { session, reason });
-        }
-        let automatic = self.stop_background();
-        match self.try_suspend() {
-            Ok(saved) => Ok(saved),
-            Err(reason) => {
-                if let Some(when) = automatic {
-                    self.background().automatic(when);
-                }
-                let session = Box::new(self);
-                Err(SuspendError { session, reason })
-            }
-        }
-    }
-
-    fn try_suspend(&self) -> Result<Saved, CheckpointError> {
-        let mut slot = self.core.state.lock();
-        let state = slot.as_mut().ok_or(CheckpointError::Closed)?;
-        let closed = self
-            .core
-            .gate
-            .close(Closing::Everybody, self.core.gate_timeout)?;
-        let begun = Instant::now();
-        let mut saved = checkpoint::run(&self.core, state, Style::Suspend, &|_| ())?;
-        // The checkpoint is durable. Sealing and the extent maps only spare the next open some work.
-        if state.seal().is_ok() {
-            state.save_extents(&self.core);
-        }
-        saved.pause = begun.elapsed();
-        saved.took = begun.elapsed();
-        self.core.gate.shut();
-        drop(closed);
-        if let Some(state) = slot.take() {
-            self.core.close(state);
-        }
-        Ok(saved)
-    }
-
     /// Goes back to an older checkpoint of the image; what changed since the newest one is given up.
     ///
     /// `reference` is what follows `@` in a name: `-1` for the one before the newest, or a commit's first digits.
@@ -581,53 +533,6 @@ impl Session {
         let slot = self.core.state.lock();
         let state = slot.as_ref().ok_or(CheckpointError::Closed)?;
         Ok(state.lease.log().collect::<Result<_, _>>()?)
-    }
-
-    /// Ends the session's thread; answers when it would have checkpointed by itself.
-    fn stop_background(&self) -> Option<Automatic> {
-        let background = self.background.lock().take();
-        background.and_then(Background::stop)
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if self.core.check_process().is_err() {
-            // A forked child: its copy of everything is not the session's.
-            return;
-        }
-        let _over = self.stop_background();
-        let core = &self.core;
-        let closed = core
-            .gate
-            .close_even_if_poisoned(Closing::Everybody, core.gate_timeout);
-        core.gate.shut();
-        if let Some(state) = core.state.lock().take() {
-            match closed {
-                Ok(_nobody_inside) => core.close(state),
-                // Somebody still has a guard, and memory may not go away under it: it stays, and stays claimed, for the
-                // life of the process. Nothing of it is saved.
-                Err(held) => eprintln!(
-                    "segvm: the session of image `{}` ended while in use, its memory is kept: {held}",
-                    core.image
-                ),
-            }
-        }
-    }
-}
-
-impl Core {
-    /// Gives everything back but the addresses. The gate is closed to everybody, or nobody was ever let in.
-    fn close(&self, mut state: State) {
-        state.segments.append(&mut self.arrivals.lock());
-        for segment in &mut state.segments {
-            let range = segment.shared.reservation;
-            // SAFETY: the range is this session's, which ends here.
-            let _best_effort = unsafe { segment.tracker.reset() };
-            // SAFETY: as above; no guard or pass is held, and the gate is shut, so none is handed out any more.
-            let _best_effort = unsafe { self.world.kernel.fence(range) };
-            self.world.ranges.retire(range);
-        }
     }
 }
 

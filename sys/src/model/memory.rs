@@ -258,6 +258,8 @@ impl Memory {
         let marker = page.is_some_and(Page::is_marker);
         let content = page.map_or(&Content::Absent, |page| &page.content);
         match query {
+            // Huge pages are the kernel's own affair: the model has none.
+            Query::Huge => false,
             Query::Touched => marker || !matches!(content, Content::Absent),
             Query::Private | Query::ArmAll => match content {
                 Content::Absent => marker,

@@ -16,8 +16,8 @@ use std::{
 };
 
 use linux_raw_sys::general::{
-    PAGE_IS_FILE, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_WRITTEN, PM_SCAN_CHECK_WPASYNC,
-    PM_SCAN_WP_MATCHING, page_region, pm_scan_arg,
+    PAGE_IS_FILE, PAGE_IS_HUGE, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_WRITTEN,
+    PM_SCAN_CHECK_WPASYNC, PM_SCAN_WP_MATCHING, page_region, pm_scan_arg,
 };
 use parking_lot::Mutex;
 use rustix::{
@@ -32,6 +32,7 @@ use crate::{
 };
 
 const FILE: u64 = PAGE_IS_FILE as u64;
+const HUGE: u64 = PAGE_IS_HUGE as u64;
 const WRITTEN: u64 = PAGE_IS_WRITTEN as u64;
 const MAPPED: u64 = (PAGE_IS_PRESENT | PAGE_IS_SWAPPED) as u64;
 const REARM: u64 = (PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC) as u64;
@@ -149,7 +150,8 @@ fn walk(
 fn wanted(query: Query, categories: u64) -> bool {
     match query {
         Query::ArmAll => categories & FILE == 0 && categories & MAPPED != 0,
-        Query::Touched | Query::Private | Query::Written | Query::WrittenRearm => true,
+        Query::Touched => categories & (FILE | HUGE) != FILE | HUGE,
+        Query::Huge | Query::Private | Query::Written | Query::WrittenRearm => true,
     }
 }
 
@@ -180,7 +182,8 @@ impl<'v> Scan<'v> {
         // The zero page (PFNZERO) is never excluded: a page with content can become it.
         let (flags, category_inverted, category_mask, category_anyof_mask, return_mask) =
             match query {
-                Query::Touched => (0, 0, 0, MAPPED, 0),
+                Query::Touched => (0, 0, 0, MAPPED, FILE | HUGE),
+                Query::Huge => (0, 0, FILE | HUGE, 0, 0),
                 Query::Private => (0, FILE, FILE, MAPPED, 0),
                 Query::ArmAll => (REARM, 0, 0, 0, FILE | MAPPED),
                 // Exactly this mask on both sides is what the kernel has a fast path for.

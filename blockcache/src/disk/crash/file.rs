@@ -9,7 +9,11 @@ use std::{
 use rustix::io::Errno;
 use segvm_os::Mappable;
 
-use super::{super::DiskFile, CrashDisk, NO_POWER, State, Verdict, names::Ino};
+use super::{
+    super::{DiskFile, PageCache},
+    CrashDisk, NO_POWER, State, Verdict,
+    names::Ino,
+};
 
 pub(super) struct CrashFile {
     disk: CrashDisk,
@@ -95,7 +99,7 @@ impl DiskFile for CrashFile {
         Ok(answer?)
     }
 
-    fn prefer_direct(&self) -> bool {
+    fn page_cache(&self, _how: PageCache) -> bool {
         false
     }
 

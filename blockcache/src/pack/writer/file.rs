@@ -13,7 +13,7 @@ use super::{
         open::OpenPack,
         table::Table,
     },
-    PackWriter, PageCache,
+    PackWriter,
 };
 use crate::{disk::Open, id::PackId};
 
@@ -66,9 +66,7 @@ impl PackWriter {
                 }
             }
         };
-        if self.options.page_cache == PageCache::Bypass {
-            file.prefer_direct();
-        }
+        file.page_cache(self.options.page_cache);
         if let Some(header) = self
             .buffer
             .as_mut()

@@ -15,28 +15,22 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     buffer::Buffer,
     error::PackError,
-    format::{Entry, FIRST_BATCH, Kind, MAX_NODE, PAGE, PAGE_LEN, block_align},
+    format::{Entry, FIRST_BATCH, Kind, MAX_NODE, PAGE, PAGE_LEN, block_align, len64},
     io::{Failure, Lane},
     mark::PackMark,
     open::OpenPack,
     seal::seal,
 };
 use crate::{
+    disk::PageCache,
     id::{BlockId, NodeId, PackId},
     store::Store,
     tree::{NodeSink, NodeWriteError},
     unit::{BlockSize, Place},
 };
 
-/// Whether what is written stays in memory for those who read it soon.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum PageCache {
-    /// Past the page cache where the file system can: faster, and the memory is the program's.
-    #[default]
-    Bypass,
-    /// Through the page cache.
-    Keep,
-}
+/// What a huge page shows on the machines that have the commonest page size; with larger ones, a run of contiguous entries.
+const HUGE: u64 = 2 << 20;
 
 /// How a pack is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,12 +80,17 @@ pub struct PackWriter {
     batches: u64,
     end: u64,
     bytes_written: u64,
+    /// Where the last gap ended that [`align`](Self::align) left.
+    aligned: Option<u64>,
     failure_told: bool,
     /// In a forked child nothing may be touched when the value is dropped.
     owner: u32,
 }
 
 impl PackWriter {
+    /// Bytes of a run that is worth a gap before it ([`align`](Self::align)).
+    pub const LONG_RUN: u64 = 16 << 20;
+
     pub(crate) fn new(store: Arc<Store>, options: WriterOptions) -> Self {
         Self {
             store,
@@ -104,6 +103,7 @@ impl PackWriter {
             batches: 0,
             end: FIRST_BATCH,
             bytes_written: 0,
+            aligned: None,
             failure_told: false,
             owner: std::process::id(),
         }
@@ -123,6 +123,15 @@ impl PackWriter {
             pack,
             len: self.end,
         })
+    }
+
+    /// Has what is written from now on stay in the page cache: for a session that ends, and whose memory is soon wanted
+    /// again.
+    pub fn keep_in_memory(&mut self) {
+        self.options.page_cache = PageCache::Keep;
+        if let Some(open) = &self.open {
+            open.output.file.page_cache(PageCache::Keep);
+        }
     }
 
     /// Bytes handed to the file system so far, headers and padding included.
@@ -156,6 +165,30 @@ impl PackWriter {
         let blocks = blocks.max(1).min(buffer.free() >> size.log2());
         self.room = Some(Room { size, blocks });
         Ok(buffer.room().split_at_mut(blocks << size.log2()).0)
+    }
+
+    /// Leaves a gap, so that the next block's place in the file is at `address` modulo 2 MiB: what is mapped there can then
+    /// be shown by huge pages. Only where a long run follows, `bytes` of it, so that gaps stay a small part of the pack.
+    ///
+    /// - **Cost**: up to 2 MiB of disk space, at most an eighth of `bytes`; nothing is written there.
+    /// - **Errors**: as the disk's, when a full buffer is handed on.
+    pub fn align(&mut self, size: BlockSize, address: u64, bytes: u64) -> Result<(), PackError> {
+        self.alive()?;
+        if bytes < Self::LONG_RUN || !address.is_multiple_of(len64(size.bytes())) {
+            return Ok(());
+        }
+        self.begin_batch(size.bytes());
+        let end = self.buffer.as_ref().map_or(self.end, Buffer::end);
+        let gap = address.wrapping_sub(end) % HUGE;
+        let far = self.aligned.is_none_or(|last| end >= last + Self::LONG_RUN);
+        if gap != 0 && far {
+            let at = self.hand_on()? + gap;
+            let mut buffer = self.spare(size.bytes());
+            buffer.reset(at);
+            self.buffer = Some(buffer);
+            self.aligned = Some(at);
+        }
+        Ok(())
     }
 
     /// Takes the blocks of the last room, in order; `None` drops one. Answers where each kept block lies.
