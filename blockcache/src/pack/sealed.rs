@@ -116,6 +116,28 @@ impl SealedPack {
         Ok((pack, file))
     }
 
+    /// How many entries its index has.
+    pub(crate) fn entries(&self) -> u64 {
+        self.seal.entries
+    }
+
+    /// Visits the id of every entry. The index is read for this alone.
+    pub(crate) fn each_id(
+        &self,
+        disk: &dyn Disk,
+        visit: &mut dyn FnMut(&[u8; 32]),
+    ) -> Result<(), SealedError> {
+        let index = self.whole_index(&*self.file(disk)?)?;
+        for first in 0..=255 {
+            let (_, entries) = index.bucket(first).map_err(|flaw| SealedError::Damaged {
+                offset: self.seal.batches_end,
+                flaw,
+            })?;
+            entries.iter().for_each(|entry| visit(entry.id()));
+        }
+        Ok(())
+    }
+
     /// The index, from the disk where all of it is whole, else made again.
     pub(crate) fn whole_index(&self, file: &dyn DiskFile) -> Result<Index<Bytes>, SealedError> {
         match load_index(file, &self.seal) {

@@ -2,7 +2,7 @@
 
 use std::{io, ops::ControlFlow, path::PathBuf};
 
-use super::{Store, StoreError, packs::Finder};
+use super::{Store, StoreError, find::Finder};
 use crate::{
     disk::Open,
     extent::{Layout, file},

@@ -5,7 +5,8 @@
 //! | `error` | what can go wrong |
 //! | `format` | the file that says which version and features a store has |
 //! | `presence` | who uses the store: everybody together, or one alone |
-//! | `packs` | which packs are open and sealed, and which of them has an id |
+//! | `packs` | which packs are open and sealed |
+//! | `find`, `lookup` | which of them has an id |
 //! | `read` | bytes by id or place, their hash checked |
 //! | `adopt` | seals what a dead writer left |
 //! | `extents` | the extent maps kept beside the packs |
@@ -16,6 +17,7 @@ mod adopt;
 pub(crate) mod catalog;
 mod error;
 mod extents;
+mod find;
 mod format;
 mod lookup;
 mod packs;
@@ -28,7 +30,7 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 pub use error::{ReadError, StoreError};
 pub(crate) use extents::EXTENTS_MAX_LEN;
@@ -53,6 +55,8 @@ pub struct Store {
     _presence: Presence,
     /// Outermost lock of the store; never held while a file is used.
     packs: RwLock<Packs>,
+    /// Before the lists in the lock order, and only ever tried for: held while indexes are read.
+    tabling: Mutex<()>,
 }
 
 impl fmt::Debug for Store {
@@ -88,6 +92,7 @@ impl Store {
             disk,
             _presence: presence,
             packs: RwLock::new(Packs::default()),
+            tabling: Mutex::new(()),
         }))
     }
 

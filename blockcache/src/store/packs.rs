@@ -1,11 +1,15 @@
-//! Which packs a store has, and which of them holds an id.
+//! Which packs a store has.
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    io,
+    sync::Arc,
+};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, find::Known};
 use crate::{
     disk::DiskFile,
-    id::{BlockId, PackId},
+    id::PackId,
     pack::{
         format::Kind,
         open::OpenPack,
@@ -22,8 +26,13 @@ const FILES: usize = 64;
 pub(super) struct Packs {
     /// Packs with a writer in this process.
     open: Vec<Arc<OpenPack>>,
-    /// Packs that were sealed when they were looked at; the newest last, as far as that is known.
-    sealed: Arc<Vec<Arc<SealedPack>>>,
+    /// Packs that were sealed when they were looked at; the newest last, as far as that is known. Only added to, but
+    /// for a collection.
+    sealed: Known,
+    /// Their numbers in that list.
+    numbers: HashMap<PackId, usize>,
+    /// How often packs were taken out of it: numbers from before mean nothing.
+    forgotten: u64,
     /// Packs whose seal was written but not synced, as far as anybody knows: an adoption writes it again.
     doubtful: Vec<PackId>,
     /// Packs that were found sealed by an adoption: whoever sealed them may have died before the sync.
@@ -36,63 +45,57 @@ pub(super) struct Packs {
     files: VecDeque<(PackId, Arc<dyn DiskFile>)>,
 }
 
+impl Packs {
+    /// Adds sealed packs that are not known yet.
+    fn add(&mut self, new: impl IntoIterator<Item = Arc<SealedPack>>) {
+        let sealed = Arc::make_mut(&mut self.sealed.packs);
+        for pack in new {
+            if let Entry::Vacant(number) = self.numbers.entry(pack.id) {
+                number.insert(sealed.len());
+                sealed.push(pack);
+            }
+        }
+    }
+
+    fn get(&self, id: PackId) -> Option<Arc<SealedPack>> {
+        let number = self.numbers.get(&id)?;
+        self.sealed.packs.get(*number).cloned()
+    }
+}
+
 impl Store {
-    /// Where a block lies: in a sealed pack, or in a durable batch of a pack that this store object writes.
-    ///
-    /// A place to read from. What an image may *share* is said by [`PackWriter::locate`](crate::PackWriter::locate).
-    /// A pack that is damaged is passed over here, and named by the read that needs it.
-    ///
-    /// - **Cost**: one look-up in each pack until it is found; the first ever lists the packs and reads their indexes.
-    pub fn locate(&self, id: &BlockId) -> Result<Option<Place>, StoreError> {
-        let open = self.find_open(Kind::Block, id.as_bytes());
-        Ok(open.or_else(|| self.locate_sealed(id)))
-    }
-
-    /// Where a block lies in a sealed pack.
-    pub(crate) fn locate_sealed(&self, id: &BlockId) -> Option<Place> {
-        let packs = self.known();
-        let mut found = packs.iter().rev();
-        found.find_map(|pack| {
-            let found = pack.find(&*self.disk, Kind::Block, id.as_bytes());
-            found.ok().flatten()
-        })
-    }
-
-    /// The same for blocks and nodes, looking again for packs that appeared since, and failing where a damaged pack
-    /// may have what nobody else has.
-    pub(super) fn find(&self, kind: Kind, id: &[u8; 32]) -> Result<Option<Place>, StoreError> {
-        if let Some(place) = self.find_open(kind, id) {
-            return Ok(Some(place));
-        }
-        if let Some(place) = self.find_in(&self.known(), kind, id)? {
-            return Ok(Some(place));
-        }
-        let damaged = self.list_packs()?;
-        match self.find_in(&self.known(), kind, id)? {
-            Some(place) => Ok(Some(place)),
-            None => damaged.map_or(Ok(None), Err),
-        }
-    }
-
-    fn find_open(&self, kind: Kind, id: &[u8; 32]) -> Option<Place> {
+    pub(super) fn find_open(&self, kind: Kind, id: &[u8; 32]) -> Option<Place> {
         let packs = self.packs.read();
         packs.open.iter().find_map(|pack| pack.find(kind, id))
     }
 
-    /// The sealed packs, listing them the first time.
-    fn known(&self) -> Arc<Vec<Arc<SealedPack>>> {
-        let packs = self.packs.read();
-        let (listed, sealed) = (packs.listed, packs.sealed.clone());
-        drop(packs);
-        if listed {
-            return sealed;
+    /// The sealed packs, listing them the first time, and making a table of them when there are many.
+    pub(super) fn known(&self) -> Known {
+        let look = || {
+            let packs = self.packs.read();
+            (packs.listed, packs.sealed.clone(), packs.forgotten)
+        };
+        let (listed, mut known, mut forgotten) = look();
+        if !listed {
+            let _named_by_the_read_that_needs_it = self.list_packs();
+            (_, known, forgotten) = look();
         }
-        let _named_by_the_read_that_needs_it = self.list_packs();
-        self.packs.read().sealed.clone()
+        if !known.needs_table() {
+            return known;
+        }
+        let Some(_one_is_enough) = self.tabling.try_lock() else {
+            return known;
+        };
+        let asking = known.with_table(&*self.disk);
+        let mut packs = self.packs.write();
+        if packs.forgotten == forgotten {
+            packs.sealed.asking = asking;
+        }
+        packs.sealed.clone()
     }
 
     /// Looks for sealed packs that are not known yet; answers the first that is damaged.
-    fn list_packs(&self) -> Result<Option<StoreError>, StoreError> {
+    pub(super) fn list_packs(&self) -> Result<Option<StoreError>, StoreError> {
         let names = self
             .disk
             .list(&self.packs_dir)
@@ -103,14 +106,13 @@ impl Store {
             .collect();
         // The directory's order means nothing: a fixed one makes runs repeatable.
         ids.sort_unstable();
-        let known = self.packs.read().sealed.clone();
-        let mut damaged = None;
+        let packs = self.packs.read();
+        ids.retain(|id| !packs.numbers.contains_key(id));
+        drop(packs);
+        let (mut found, mut damaged) = (Vec::new(), None);
         for id in ids {
-            if known.iter().any(|pack| pack.id == id) {
-                continue;
-            }
             match SealedPack::open(&*self.disk, &self.pack_path(id), id) {
-                Ok((pack, _closed_again)) => drop(self.add(Arc::new(pack))),
+                Ok((pack, _closed_again)) => found.push(Arc::new(pack)),
                 Err(SealedError::NotSealed) => {}
                 Err(error) => {
                     let path = self.pack_path(id);
@@ -118,18 +120,17 @@ impl Store {
                 }
             }
         }
-        self.packs.write().listed = true;
+        let mut packs = self.packs.write();
+        packs.add(found);
+        packs.listed = true;
         Ok(damaged)
     }
 
     /// Adds a sealed pack; where another thread was first, its object is the one.
     fn add(&self, pack: Arc<SealedPack>) -> Arc<SealedPack> {
         let mut packs = self.packs.write();
-        if let Some(known) = packs.sealed.iter().find(|known| known.id == pack.id) {
-            return known.clone();
-        }
-        Arc::make_mut(&mut packs.sealed).push(pack.clone());
-        pack
+        packs.add([pack.clone()]);
+        packs.get(pack.id).unwrap_or(pack)
     }
 
     /// The file of a sealed pack, to be mapped; the caller keeps it as long as it needs it.
@@ -177,14 +178,7 @@ impl Store {
     }
 
     pub(super) fn sealed_pack(&self, id: PackId) -> Result<Arc<SealedPack>, StoreError> {
-        let packs = self.packs.read();
-        let known = packs
-            .sealed
-            .iter()
-            .rev()
-            .find(|pack| pack.id == id)
-            .cloned();
-        drop(packs);
+        let known = self.packs.read().get(id);
         if let Some(pack) = known {
             return Ok(pack);
         }
@@ -266,68 +260,19 @@ impl Store {
     pub(crate) fn forget_packs(&self, ids: &[PackId]) {
         let mut packs = self.packs.write();
         let gone = |id: &PackId| ids.contains(id);
-        Arc::make_mut(&mut packs.sealed).retain(|pack| !gone(&pack.id));
+        let left: Vec<_> = packs
+            .sealed
+            .packs
+            .iter()
+            .filter(|pack| !gone(&pack.id))
+            .cloned()
+            .collect();
+        packs.sealed = Known::default();
+        packs.numbers.clear();
+        packs.forgotten += 1;
+        packs.add(left);
         packs.files.retain(|(id, _)| !gone(id));
         packs.doubtful.retain(|id| !gone(id));
         packs.unsettled.retain(|id| !gone(id));
-    }
-
-    fn find_in(
-        &self,
-        packs: &[Arc<SealedPack>],
-        kind: Kind,
-        id: &[u8; 32],
-    ) -> Result<Option<Place>, StoreError> {
-        let mut damaged = None;
-        for pack in packs.iter().rev() {
-            match pack.find(&*self.disk, kind, id) {
-                Ok(Some(place)) => return Ok(Some(place)),
-                Ok(None) => {}
-                Err(error) => {
-                    damaged.get_or_insert((error, pack));
-                }
-            }
-        }
-        damaged.map_or(Ok(None), |(error, pack)| {
-            Err(StoreError::sealed(error, pack.id, pack.path.clone()))
-        })
-    }
-}
-
-/// Looks for many blocks, of which most lie in the pack that the one before lay in.
-pub(super) struct Finder<'a> {
-    store: &'a Store,
-    packs: Arc<Vec<Arc<SealedPack>>>,
-    /// Position in `packs` of the last find.
-    last: usize,
-}
-
-impl<'a> Finder<'a> {
-    pub(super) fn new(store: &'a Store) -> Self {
-        Self {
-            store,
-            packs: store.known(),
-            last: 0,
-        }
-    }
-
-    /// As [`Store::find`].
-    pub(super) fn block(&mut self, id: &BlockId) -> Result<Option<Place>, StoreError> {
-        let find = |pack: &SealedPack| {
-            let found = pack.find(&*self.store.disk, Kind::Block, id.as_bytes());
-            found.ok().flatten()
-        };
-        if let Some(place) = self.packs.get(self.last).and_then(|pack| find(pack)) {
-            return Ok(Some(place));
-        }
-        let packs = self.packs.iter().enumerate().rev();
-        let found = packs
-            .filter_map(|(at, pack)| Some((at, find(pack)?)))
-            .next();
-        if let Some((at, place)) = found {
-            self.last = at;
-            return Ok(Some(place));
-        }
-        self.store.find(Kind::Block, id.as_bytes())
     }
 }
