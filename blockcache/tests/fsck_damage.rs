@@ -11,8 +11,8 @@ use std::{path::Path, sync::Arc};
 use proptest::prelude::*;
 
 use segvm_blockcache::{
-    BlockIndex, BlockSize, ImageMark, PackId, Tree,
-    disk::{CrashDisk, Disk, Open},
+    BlockIndex, BlockSize, ImageMark, PackId, PackWriter, Tree,
+    disk::{CrashDisk, Disk, MemDisk, Open},
     fsck::{Depth, Options, Severity, What, check},
 };
 
@@ -144,6 +144,40 @@ fn bytes_behind_a_sealed_pack_are_told() {
         report.findings[0].what,
         What::Length { wanted, .. } if wanted == len
     ));
+}
+
+/// A writer leaves up to 2 MiB before a long run: more than is read at once.
+#[test]
+fn a_long_gap_is_read_to_its_end() {
+    let disk: Arc<dyn Disk> = Arc::new(MemDisk::new());
+    let store = open(&disk);
+    let mut one = writer(&store, OLD);
+    put(&mut one, 12, &seeds(&[1]), &mut Twin::default()).unwrap();
+    one.align(BlockSize::MIN, 0, PackWriter::LONG_RUN).unwrap();
+    put(&mut one, 12, &seeds(&[2]), &mut Twin::default()).unwrap();
+    let behind = one.locate(&block(2)).unwrap().offset;
+    assert_eq!(behind, 2 << 20);
+    one.seal().unwrap();
+    let small = Small {
+        disk: disk.clone(),
+        roots: vec![],
+        marks: vec![],
+        garbage: vec![],
+    };
+    let sound = small.check(Depth::Deep);
+    assert!(sound.findings.is_empty(), "{sound:?}");
+    for at in [20_000, 1 << 20, (2 << 20) - 1] {
+        flip(&*disk, &pack_path(OLD), at, 1);
+        let report = small.check(Depth::Deep);
+        assert!(
+            matches!(
+                &report.findings[..],
+                [one] if matches!(one.what, What::Gap { len: 1, .. }) && one.offset == at as u64
+            ),
+            "{report:?}"
+        );
+        flip(&*disk, &pack_path(OLD), at, 1);
+    }
 }
 
 #[test]

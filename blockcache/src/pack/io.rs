@@ -153,6 +153,21 @@ impl Output {
         }
     }
 
+    /// Waits until the thread has written everything that it was given. Not the same as all before the next place: there
+    /// may be a gap in between that nobody writes.
+    pub(crate) fn wait_queued(&self) -> Result<(), Failure> {
+        let mut progress = self.progress.lock();
+        loop {
+            if let Some(failure) = &progress.failure {
+                return Err(failure.clone());
+            }
+            if progress.written >= progress.queued {
+                return Ok(());
+            }
+            self.moved.wait(&mut progress);
+        }
+    }
+
     fn queued(&self, end: u64) {
         let mut progress = self.progress.lock();
         progress.queued = progress.queued.max(end);

@@ -5,7 +5,6 @@ use super::{
         buffer::{BUFFER, Buffer},
         error::PackError,
         format::{Batch, ENTRY, Entry, PAGE, len64},
-        io::Readable,
         open::OpenPack,
     },
     PackWriter, Pending,
@@ -115,12 +114,10 @@ impl PackWriter {
             None => false,
         };
         // What the thread still has comes first; the rest is written from here: a small batch never wakes it.
-        let written = match open.output.wait_written(buffer.offset()) {
-            Readable::Failed(failure) => Err(failure),
-            Readable::Yes | Readable::NotYet => {
-                open.output.append(buffer.offset(), buffer.filled())
-            }
-        };
+        let written = open
+            .output
+            .wait_queued()
+            .and_then(|()| open.output.append(buffer.offset(), buffer.filled()));
         self.bytes_written += len64(buffer.filled().len());
         self.buffer = Some(buffer);
         self.guard(written)?;
