@@ -31,7 +31,8 @@ pub use root::{ReadGuard, Root, WriteGuard};
 pub use segment::{ClaimError, Fingerprint, Owner, Segment, SegmentOptions};
 pub use segvm_blockcache::{BlockSize, CommitId};
 pub use session::{
-    Automatic, Checkpoint, Error, OpenError, Session, SessionOptions, SuspendError, default_store,
+    Automatic, Cause, Checkpoint, Error, OpenError, Resumed, Session, SessionOptions, SuspendError,
+    default_store,
 };
 pub use world::World;
 

@@ -15,6 +15,7 @@ use segvm_home::{
     Commit, DirHome, Holder, ImageName, Record, SegmentRecord, Timestamp, WriterLease,
 };
 
+use super::cause::Resumed;
 use crate::{
     checkpoint::{CheckpointError, Saved, Staging},
     dirty::Maps,
@@ -38,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) owner: u32,
     /// The newest checkpoint; apart from `state`, so that it can be told while one runs.
     pub(crate) newest: Mutex<Option<CommitId>>,
+    /// How memory came to its content; apart from `state` as well.
+    pub(crate) resumed: Mutex<Option<Resumed>>,
     /// `None` once the session is closed.
     pub(crate) state: Mutex<Option<State>>,
     /// Segments made since the last checkpoint began, waiting to become part of `state`.

@@ -3,7 +3,14 @@
 use segvm_blockcache::CommitId;
 use segvm_home::{Commit, Home as _, ImageName, Record, Timestamp};
 
-use super::{Session, error::OpenError, open::check_machine, plan, resume, segments::HEAP};
+use super::{
+    Session,
+    cause::{Cause, Resumed, next_generation},
+    error::OpenError,
+    open::check_machine,
+    plan, resume,
+    segments::HEAP,
+};
 use crate::{checkpoint::CheckpointError, gate::Closing};
 
 impl Session {
@@ -55,7 +62,9 @@ impl Session {
             }
         }
         core.gate.clear_poison();
-        state.generation += 1;
+        let resumed = Resumed::from(&record, Cause::Restore, state.generation, now);
+        state.generation = resumed.generation;
+        *core.resumed.lock() = Some(resumed);
         state.restored_from = Some(record.commit_id);
         for heap in core.heaps.lock().values() {
             heap.reopen().map_err(|source| OpenError::Heap {
@@ -92,12 +101,13 @@ impl Session {
                 image: name.to_string(),
             });
         }
+        let now = Timestamp::from((core.world.now)());
         let commit = Commit {
             parents: vec![head.commit_id],
-            time: Timestamp::from((core.world.now)()),
+            time: now,
             host: core.holder.host.clone(),
             program: core.holder.program.clone(),
-            generation: head.commit.generation + 1,
+            generation: next_generation(state.generation, now),
             attributes: [(
                 "branched-from".to_owned(),
                 core.image.as_str().as_bytes().to_vec(),

@@ -6,6 +6,7 @@
 //! | `segments` | what a session has by name: segments, heaps, roots |
 //! | `plan` | how content is brought back in a bounded number of maps |
 //! | `resume` | bringing it back |
+//! | `cause` | why memory holds what it holds |
 //! | `core` | what a session is made of |
 //! | `background` | checkpoints beside the program: handles, automatic ones |
 //! | `line` | going back on the image's line of commits, branching off it |
@@ -13,6 +14,7 @@
 //! | `error` | why it could not be opened |
 
 mod background;
+mod cause;
 mod close;
 pub(crate) mod core;
 mod error;
@@ -31,6 +33,7 @@ use segvm_blockcache::CommitId;
 use self::{background::Background, core::Core};
 pub use self::{
     background::{Automatic, Checkpoint},
+    cause::{Cause, Resumed},
     error::{Error, OpenError, SuspendError},
     options::{SessionOptions, default_store},
 };
@@ -88,6 +91,12 @@ impl Session {
     #[must_use]
     pub fn head(&self) -> Option<CommitId> {
         *self.core.newest.lock()
+    }
+
+    /// How this session came to what is in memory; `None` as long as it began with nothing.
+    #[must_use]
+    pub fn resumed(&self) -> Option<Resumed> {
+        *self.core.resumed.lock()
     }
 
     /// Enters the gate as a writer: while the pass lives, no checkpoint takes its instant. For changes to raw segments.

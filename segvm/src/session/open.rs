@@ -8,6 +8,7 @@ use segvm_home::{DirHome, Holder, ImageName, Record, Timestamp};
 
 use super::{
     Opening, Session,
+    cause::{self, Resumed},
     core::{Core, State},
     error::OpenError,
     plan, resume,
@@ -49,6 +50,12 @@ impl Session {
                 store.adopt(mark)?;
             }
         }
+        let now = Timestamp::from((world.now)());
+        // Who was stolen from may live and have the same memory.
+        let copied = lease.taken_from().is_some() || !lease.fenced_alive().is_empty();
+        let resumed = head
+            .as_ref()
+            .map(|head| Resumed::from(head, cause::cause_of(head, copied), 0, now));
         let core = Arc::new(Core {
             store,
             home,
@@ -58,6 +65,7 @@ impl Session {
             holder,
             owner: std::process::id(),
             newest: Mutex::new(head.as_ref().map(|head| head.commit_id)),
+            resumed: Mutex::new(resumed),
             state: Mutex::new(None),
             arrivals: Mutex::default(),
             segments: Mutex::default(),
@@ -73,7 +81,7 @@ impl Session {
             .as_ref()
             .map(|head| head.commit.segments.clone())
             .unwrap_or_default();
-        let generation = head.as_ref().map_or(1, |head| head.commit.generation + 1);
+        let generation = resumed.map_or(1, |resumed| resumed.generation);
         // The state comes first: if a segment fails to come back, dropping the session gives back those before.
         *session.core.state.lock() = Some(State {
             lease,
