@@ -9,6 +9,7 @@
 //! | `find`, `lookup` | which of them has an id |
 //! | `read` | bytes by id or place, their hash checked |
 //! | `adopt` | seals what a dead writer left |
+//! | `view` | the same, without a lease: also from packs that are not sealed yet |
 //! | `extents` | the extent maps kept beside the packs |
 //!
 //! Opening looks at the format file only. Packs are listed and indexes read when an id is first looked for.
@@ -23,6 +24,7 @@ mod lookup;
 mod packs;
 mod presence;
 mod read;
+mod view;
 
 use std::{
     fmt,
@@ -36,6 +38,7 @@ pub use error::{ReadError, StoreError};
 pub(crate) use extents::EXTENTS_MAX_LEN;
 pub use extents::RebuildError;
 pub use presence::Alone;
+pub use view::View;
 
 use crate::{
     disk::Disk,
