@@ -1,0 +1,186 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use segvm_home::{ImageName, ImageRef};
+
+use crate::exit;
+
+/// Looks into a store of images, and looks after it.
+///
+/// IMAGE is a name. IMAGE[@REF] is a commit of it: @-1 is the one before the newest, @4f0c2a9 the one whose id begins
+/// so, @2h or @yesterday or @2026-11-25T12:30:00Z the newest at that time, @NAME a tag.
+#[derive(Debug, Parser)]
+#[command(name = "segvm", version, after_help = exit::TABLE, max_term_width = 110)]
+pub(crate) struct Args {
+    /// The store [default: $SEGVM_HOME, else $XDG_DATA_HOME/segvm, else ~/.local/share/segvm]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// Writes JSON: results to stdout, a failure to stderr
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Whether to use colours
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub(crate) color: ColorWhen,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Whether to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Lists the images: how large, how much is stored, how many commits, who has them open
+    #[command(
+        after_help = "Examples:\n  segvm images\n  segvm images --json | jq -r '.[] | select(.lease) | .image'"
+    )]
+    Images(Images),
+    /// Lists the commits of an image, newest first, beyond the point where it was branched off
+    #[command(after_help = "Examples:\n  segvm log notes\n  segvm log notes --limit 5 --json")]
+    Log(Log),
+    /// Says who has an image open for writing
+    #[command(after_help = "Examples:\n  segvm lease notes")]
+    Lease {
+        /// The image
+        image: ImageName,
+    },
+    /// Shows a commit: its segments, and who made it
+    #[command(
+        after_help = "Examples:\n  segvm show notes\n  segvm show notes@-1 --map\n  segvm show notes@v1 --map --svg map.svg"
+    )]
+    Show(Show),
+    /// Says which blocks of which segments two commits do not have in common
+    #[command(
+        after_help = "Examples:\n  segvm diff notes@-1 notes\n  segvm diff notes@yesterday try-it --json"
+    )]
+    Diff {
+        /// The one
+        a: ImageRef,
+        /// The other
+        b: ImageRef,
+    },
+    /// Sums up the store: images, commits, packs, bytes on disk
+    #[command(after_help = "Examples:\n  segvm stats")]
+    Stats,
+    /// Makes a new image that starts at a commit of another
+    #[command(
+        after_help = "Examples:\n  segvm branch notes try-it\n  segvm branch notes@yesterday rescued"
+    )]
+    Branch {
+        /// The commit
+        #[arg(value_name = "IMAGE[@REF]")]
+        from: ImageRef,
+        /// The new image
+        new: ImageName,
+    },
+    /// Names a commit so that it is kept, lists names, or takes one away
+    #[command(
+        after_help = "Examples:\n  segvm tag notes\n  segvm tag notes before-upgrade\n  segvm tag notes@-3 good\n  segvm tag notes good --delete"
+    )]
+    Tag(Tag),
+    /// Removes images with their commits and tags; `gc` then frees their blocks
+    #[command(after_help = "Examples:\n  segvm rm try-it\n  segvm rm a b c && segvm gc")]
+    Rm {
+        /// The images
+        #[arg(required = true)]
+        images: Vec<ImageName>,
+    },
+    /// Makes an older commit the newest: a new commit that equals it. Nobody may have the image open
+    #[command(
+        after_help = "Examples:\n  segvm restore notes@-1\n  segvm restore notes@before-upgrade"
+    )]
+    Restore {
+        /// The commit
+        #[arg(value_name = "IMAGE@REF")]
+        image: ImageRef,
+    },
+    /// Takes the lease of an image from whoever has it: that program's next commit is refused, for good
+    #[command(after_help = "Examples:\n  segvm steal notes")]
+    Steal {
+        /// The image
+        image: ImageName,
+    },
+    /// Frees what no commit and no tag needs. Nobody may have the store open
+    #[command(after_help = "Examples:\n  segvm gc --dry-run\n  segvm gc")]
+    Gc {
+        /// Says what would be freed, and changes nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Checks the store: its structure, or every hash. Changes nothing; programs may go on meanwhile
+    #[command(after_help = "Examples:\n  segvm fsck\n  segvm fsck --deep --json")]
+    Fsck {
+        /// Reads and hashes every block
+        #[arg(long)]
+        deep: bool,
+    },
+    /// Writes the bytes of a segment to a file, every block checked against its hash
+    #[command(
+        after_help = "Examples:\n  segvm export notes heap heap.bin\n  segvm export notes@yesterday heap - | xxd | less"
+    )]
+    Export(Export),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    /// The commit
+    #[arg(value_name = "IMAGE[@REF]")]
+    pub(crate) image: ImageRef,
+    /// The segment
+    pub(crate) segment: String,
+    /// The file, which must not exist; - is stdout
+    pub(crate) file: PathBuf,
+    /// Writes over a file that exists
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Tag {
+    /// The commit
+    #[arg(value_name = "IMAGE[@REF]")]
+    pub(crate) image: ImageRef,
+    /// The name; all are listed where none is said
+    pub(crate) name: Option<ImageName>,
+    /// Takes the name away; the commit stays
+    #[arg(short, long, requires = "name")]
+    pub(crate) delete: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Images {
+    /// Finds out how much is stored also where there are more than 1,000 images
+    #[arg(long)]
+    pub(crate) stored: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Log {
+    /// The image
+    pub(crate) image: ImageName,
+    /// At most so many commits
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// The commit
+    #[arg(value_name = "IMAGE[@REF]")]
+    pub(crate) image: ImageRef,
+    /// Draws each segment as a strip of blocks, those that this commit changed lit
+    #[arg(long)]
+    pub(crate) map: bool,
+    /// Draws it into this file
+    #[arg(long, value_name = "FILE", requires = "map")]
+    pub(crate) svg: Option<PathBuf>,
+}

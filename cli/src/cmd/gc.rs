@@ -1,0 +1,123 @@
+//! `segvm gc`: frees what nobody needs.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use segvm_blockcache::{
+    Alone,
+    gc::{Mode, Options, Report, Why, collect},
+};
+
+use super::roots::Roots;
+use crate::{
+    failure::Failure,
+    local::Local,
+    output::{Align, Output, Paint, Table, bytes, count},
+};
+
+pub(super) fn run(local: &Local, dry_run: bool, out: &mut Output) -> Result<(), Failure> {
+    local.must_be_there()?;
+    // Alone first, then the roots: nobody gives a commit a name meanwhile.
+    let alone = Alone::open(Arc::clone(&local.disk), &local.root)?;
+    let mut roots = Roots::default();
+    for image in local.home.images()? {
+        // One that cannot be read ends it: what it needs is not known.
+        roots.add(local, &image)?;
+    }
+    let options = Options {
+        mode: if dry_run { Mode::Plan } else { Mode::Collect },
+        ..Options::default()
+    };
+    let report = collect(&alone, &roots.trees, &roots.marks, options)?;
+    drop(alone);
+    if out.is_json() {
+        return out.json(&to_json(dry_run, &report));
+    }
+    show(dry_run, &report, &roots, out)
+}
+
+fn why(why: Why) -> &'static str {
+    match why {
+        Why::Unneeded => "not needed",
+        Why::Orphan => "its writer died before its first commit",
+        Why::Rewritten => "what is needed of it is written again",
+        _ => "other",
+    }
+}
+
+fn show(dry_run: bool, report: &Report, roots: &Roots, out: &mut Output) -> Result<(), Failure> {
+    if !report.removed.is_empty() {
+        let heads = [
+            ("PACK", Align::Left),
+            ("BYTES", Align::Right),
+            ("WHY", Align::Left),
+        ];
+        let mut table = Table::new(&heads);
+        for removed in &report.removed {
+            table.row([
+                removed.pack.to_string(),
+                bytes(removed.bytes),
+                why(removed.why).to_owned(),
+            ]);
+        }
+        out.table(&table)?;
+    }
+    let (frees, packs) = if dry_run {
+        ("would free", "would go")
+    } else {
+        ("freed", "went")
+    };
+    let freed = out.paint(Paint::Bold, &bytes(report.freed()));
+    out.line(format!(
+        "{frees} {freed}: {} packs and {} extent maps {packs}; {} packs with {} stay, for {} blocks of {} commits in {} images",
+        report.removed.len(),
+        report.maps + report.drafts,
+        report.kept,
+        bytes(report.kept_bytes),
+        count(report.blocks),
+        count(roots.commits),
+        count(roots.images)
+    ))?;
+    if !report.damaged.is_empty() {
+        let names: Vec<String> = report.damaged.iter().map(ToString::to_string).collect();
+        let text = format!(
+            "packs that cannot be read stay, `segvm fsck` says why: {}",
+            names.join(", ")
+        );
+        out.line(out.paint(Paint::Warn, &text))?;
+    }
+    Ok(())
+}
+
+fn to_json(dry_run: bool, report: &Report) -> serde_json::Value {
+    let removed = report.removed.iter().map(|removed| {
+        json!({
+            "pack": removed.pack.to_string(),
+            "bytes": removed.bytes,
+            "why": match removed.why {
+                Why::Unneeded => "unneeded",
+                Why::Orphan => "orphan",
+                Why::Rewritten => "rewritten",
+                _ => "other",
+            },
+        })
+    });
+    let names = |packs: &[segvm_blockcache::PackId]| -> Vec<String> {
+        packs.iter().map(ToString::to_string).collect()
+    };
+    json!({
+        "dry_run": dry_run,
+        "freed": report.freed(),
+        "removed": removed.collect::<Vec<_>>(),
+        "kept": report.kept,
+        "kept_bytes": report.kept_bytes,
+        "damaged": names(&report.damaged),
+        "made": names(&report.made),
+        "rewritten": report.rewritten,
+        "blocks": report.blocks,
+        "nodes": report.nodes,
+        "extent_maps": report.maps,
+        "drafts": report.drafts,
+    })
+}

@@ -1,0 +1,90 @@
+//! One file a verb: reads what it needs, decides, and writes it.
+
+mod blocks;
+mod branch;
+mod diff;
+mod export;
+mod fsck;
+mod gc;
+mod images;
+mod lease;
+mod log;
+mod map;
+mod restore;
+mod rm;
+mod roots;
+mod seal;
+mod show;
+mod stats;
+mod steal;
+mod svg;
+mod tag;
+
+use serde_json::{Value, json};
+
+use segvm_home::{Holder, Record};
+
+use crate::{
+    args::{Args, Verb},
+    exit::Code,
+    failure::Failure,
+    local::Local,
+    output::{Output, printable},
+};
+
+/// Does what was asked.
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Code, Failure> {
+    let local = Local::at(args.store.as_deref())?;
+    match &args.verb {
+        Verb::Images(args) => images::run(&local, args, out)?,
+        Verb::Log(args) => log::run(&local, args, out)?,
+        Verb::Lease { image } => lease::run(&local, image, out)?,
+        Verb::Show(args) => show::run(&local, args, out)?,
+        Verb::Diff { a, b } => diff::run(&local, a, b, out)?,
+        Verb::Stats => stats::run(&local, out)?,
+        Verb::Branch { from, new } => branch::run(&local, from, new, out)?,
+        Verb::Tag(args) => tag::run(&local, args, out)?,
+        Verb::Rm { images } => rm::run(&local, images, out)?,
+        Verb::Restore { image } => restore::run(&local, image, out)?,
+        Verb::Steal { image } => steal::run(&local, image, out)?,
+        Verb::Gc { dry_run } => gc::run(&local, *dry_run, out)?,
+        Verb::Export(args) => export::run(&local, args, out)?,
+        Verb::Fsck { deep } => return fsck::run(&local, *deep, out),
+    }
+    Ok(Code::Success)
+}
+
+/// How long all segments of a commit are together.
+fn size_of(record: &Record) -> u64 {
+    record
+        .commit
+        .segments
+        .iter()
+        .map(|segment| segment.len)
+        .sum()
+}
+
+/// Who has an image, in JSON.
+fn holder_json(holder: Option<&Holder>) -> Value {
+    holder.map_or(Value::Null, |holder| {
+        json!({
+            "pid": holder.pid,
+            "host": holder.host,
+            "program": holder.program,
+            "since": holder.since.to_string(),
+        })
+    })
+}
+
+/// Where a holder is, in few words.
+fn whereabouts(holder: &Holder) -> String {
+    let host = if holder.host == segvm_os::host_name() {
+        "this machine".to_owned()
+    } else {
+        printable(&holder.host)
+    };
+    match holder.pid {
+        0 => format!("{host}, out of sight"),
+        pid => format!("{host}, pid {pid}"),
+    }
+}
