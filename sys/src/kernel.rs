@@ -185,6 +185,23 @@ pub trait Kernel: fmt::Debug + Send + Sync {
     /// As the [trait](Kernel) says, and nobody writes to the range while it is read-only.
     unsafe fn set_writable(&self, range: PageRange, writable: bool) -> Result<(), KernelError>;
 
+    /// Frees what lies in committed memory: it is zero again, and charged when it is touched.
+    ///
+    /// What was armed there is not any more: it counts as written.
+    ///
+    /// # Safety
+    /// As the [trait](Kernel) says; the range is committed memory, not a mapped file (whose content would come back); and
+    /// no reference into it is alive.
+    unsafe fn discard(&self, range: PageRange) -> Result<(), KernelError>;
+
+    /// Keeps committed memory out of core dumps and out of forked children, where touching it faults.
+    ///
+    /// Ends when the range is committed, fenced or mapped anew.
+    ///
+    /// # Safety
+    /// As the [trait](Kernel) says, and nothing in a child of a fork relies on what lies there.
+    unsafe fn seclude(&self, range: PageRange) -> Result<(), KernelError>;
+
     /// Opens a watch: one userfaultfd with asynchronous write-protection.
     ///
     /// - **Errors**: [`KernelError::Unavailable`] where the kernel lacks it or forbids it.

@@ -51,6 +51,16 @@ pub(super) fn promised(memory: &Memory, range: PageRange) {
     );
 }
 
+/// The promise of those that work on committed memory alone.
+fn committed(memory: &Memory, range: PageRange) {
+    assert!(
+        memory.all(range, |region| {
+            region.access == Access::ReadWrite && region.backing.is_none()
+        }),
+        "broken promise: not all of {range} is committed memory"
+    );
+}
+
 /// An empty range: where a call is on no memory in particular.
 fn nowhere(page: PageSize, at: usize) -> PageRange {
     let nowhere = PageRange::covering(page, page.floor(at), 0);
@@ -156,6 +166,22 @@ impl Kernel for ModelKernel {
                 Access::Read
             };
         });
+        Ok(())
+    }
+
+    unsafe fn discard(&self, range: PageRange) -> Result<(), KernelError> {
+        self.enter(ModelCall::Discard, "madvise(MADV_DONTNEED)", range)?;
+        let memory = &mut self.state().memory;
+        committed(memory, range);
+        memory.free(range);
+        Ok(())
+    }
+
+    unsafe fn seclude(&self, range: PageRange) -> Result<(), KernelError> {
+        self.enter(ModelCall::Seclude, "madvise(MADV_DONTFORK)", range)?;
+        let memory = &mut self.state().memory;
+        committed(memory, range);
+        memory.change(range, |region| region.secluded = true);
         Ok(())
     }
 

@@ -15,6 +15,8 @@ pub enum ModelCall {
     Fill,
     PopulateRead,
     SetWritable,
+    Discard,
+    Seclude,
     OpenWatch,
     Scan,
     CopyRacing,

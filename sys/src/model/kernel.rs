@@ -84,6 +84,16 @@ impl ModelKernel {
         self.state().memory.is_armed(at)
     }
 
+    /// Tells whether the page that `at` lies in is kept out of core dumps and forked children.
+    #[must_use]
+    pub fn is_secluded(&self, at: usize) -> bool {
+        let state = self.state();
+        state
+            .memory
+            .region(at)
+            .is_some_and(|region| region.secluded)
+    }
+
     /// Lets the `nth` call from now fail with `errno`, whichever it is; 1 is the next one.
     ///
     /// A scan that fails has armed the first half of its range, if its query arms.

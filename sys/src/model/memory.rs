@@ -68,6 +68,8 @@ pub(super) struct Region {
     pub(super) backing: Option<Backing>,
     /// Number of the watch that it is registered with.
     pub(super) watch: Option<u64>,
+    /// Whether core dumps and forked children have none of it.
+    pub(super) secluded: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -171,8 +173,7 @@ impl Memory {
         self.split(range);
         self.regions
             .retain(|start, _| !(range.start()..range.end()).contains(start));
-        self.pages
-            .retain(|at, _| !(range.start()..range.end()).contains(at));
+        self.free(range);
     }
 
     /// Puts a fresh region there, whatever was there before.
@@ -186,8 +187,15 @@ impl Memory {
             access,
             backing,
             watch: None,
+            secluded: false,
         };
         self.regions.insert(range.start(), region);
+    }
+
+    /// Frees the pages of a range, markers included; what is mapped there stays.
+    pub(super) fn free(&mut self, range: PageRange) {
+        self.pages
+            .retain(|at, _| !(range.start()..range.end()).contains(at));
     }
 
     /// Changes the regions of a range.

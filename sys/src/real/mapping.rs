@@ -1,4 +1,4 @@
-//! Files shown in reserved memory, their population, and write access.
+//! Files shown in reserved memory, their population, and write access; memory freed in place, and kept out of dumps and children.
 
 use std::{ptr, thread};
 
@@ -73,4 +73,33 @@ pub(super) unsafe fn set_writable(range: PageRange, writable: bool) -> Result<()
     // SAFETY: the caller owns these pages, and nobody writes to them while they are read-only.
     let done = unsafe { mprotect(at, range.len(), access) };
     done.map_err(|errno| failed("mprotect", range, errno))
+}
+
+/// # Safety
+/// As [`Kernel::discard`](crate::Kernel::discard).
+pub(super) unsafe fn discard(range: PageRange) -> Result<(), KernelError> {
+    // SAFETY: the caller owns these pages, which are private anonymous memory that nothing refers to: they read as zeros
+    // from now on.
+    unsafe { advise(range, Advice::LinuxDontNeed, "madvise(MADV_DONTNEED)") }
+}
+
+/// # Safety
+/// As [`Kernel::seclude`](crate::Kernel::seclude).
+pub(super) unsafe fn seclude(range: PageRange) -> Result<(), KernelError> {
+    // SAFETY: changes what a core dump has, no byte of the range.
+    unsafe { advise(range, Advice::LinuxDontDump, "madvise(MADV_DONTDUMP)") }?;
+    // SAFETY: the caller owns these pages; a child of a fork has nothing there, which the caller says nothing relies on.
+    unsafe { advise(range, Advice::LinuxDontFork, "madvise(MADV_DONTFORK)") }
+}
+
+/// # Safety
+/// As the advice asks for.
+unsafe fn advise(range: PageRange, advice: Advice, call: &'static str) -> Result<(), KernelError> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let at = ptr::with_exposed_provenance_mut(range.start());
+    // SAFETY: the caller's promise.
+    let done = unsafe { madvise(at, range.len(), advice) };
+    done.map_err(|errno| failed(call, range, errno))
 }

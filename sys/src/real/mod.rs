@@ -107,6 +107,18 @@ impl Kernel for RealKernel {
         unsafe { mapping::set_writable(range, writable) }
     }
 
+    unsafe fn discard(&self, range: PageRange) -> Result<(), KernelError> {
+        self.owner.check()?;
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { mapping::discard(range) }
+    }
+
+    unsafe fn seclude(&self, range: PageRange) -> Result<(), KernelError> {
+        self.owner.check()?;
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { mapping::seclude(range) }
+    }
+
     fn watch(&self) -> Result<Box<dyn Watch>, KernelError> {
         self.owner.check()?;
         Ok(Box::new(AsyncWatch::open(self.page, self.owner)?))

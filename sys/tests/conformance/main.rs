@@ -45,6 +45,8 @@ suite! {
     a_file_is_mapped_from_an_aligned_offset_and_over_what_was_there,
     read_only_pages_keep_their_state,
     copies_are_exact_and_name_the_page_they_stop_at,
+    discarded_memory_is_zero_and_unarmed,
+    secluded_memory_stays_so_until_it_is_made_anew,
     empty_ranges_are_nothing_to_do,
     ;
     tracking:

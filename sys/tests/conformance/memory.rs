@@ -167,6 +167,53 @@ pub(crate) fn copies_are_exact_and_name_the_page_they_stop_at(s: &dyn Subject) {
     k.copy_racing(&[], &mut []).unwrap();
 }
 
+pub(crate) fn discarded_memory_is_zero_and_unarmed(s: &dyn Subject) {
+    let k = s.kernel();
+    let size = k.page_size().bytes();
+    let (base, range) = committed(s, 8);
+    let watch = watching(s, range);
+    for page in 0..6 {
+        s.write(base + page * size, &[9]);
+    }
+    // SAFETY: the range is this test's.
+    unsafe { watch.arm(range) }.unwrap();
+    s.write(base + 4 * size, &[8]);
+    // Pages that were written and armed, written since, and armed without ever being there.
+    // SAFETY: committed above, nothing refers to it.
+    unsafe { k.discard(pages(k, base, 3, 4)) }.unwrap();
+    assert_eq!(found(k, range, Query::Touched), [0, 1, 2, 7]);
+    assert_eq!(found(k, range, Query::Written), [3, 4, 5, 6]);
+    assert_eq!((s.read(base + 2 * size), s.read(base + 3 * size)), (9, 0));
+    // It is registered as before.
+    // SAFETY: the range is this test's.
+    unsafe { watch.arm(range) }.unwrap();
+    s.write(base + 5 * size, &[7]);
+    assert_eq!(found(k, range, Query::Written), [5]);
+}
+
+pub(crate) fn secluded_memory_stays_so_until_it_is_made_anew(s: &dyn Subject) {
+    let k = s.kernel();
+    let size = k.page_size().bytes();
+    let (base, range) = committed(s, 8);
+    let middle = pages(k, base, 2, 4);
+    assert!(!s.is_secluded(base + 2 * size));
+    // SAFETY: committed above; no child is made.
+    unsafe { k.seclude(middle) }.unwrap();
+    let all = || (0..8).map(|page| s.is_secluded(base + page * size));
+    let expected = |from, to| (0..8).map(move |page| (from..to).contains(&page));
+    assert!(all().eq(expected(2, 6)));
+    let watch = watching(s, range);
+    s.write(base + 3 * size, &[1]);
+    // SAFETY: nothing refers to it.
+    unsafe { k.discard(middle) }.unwrap();
+    // SAFETY: the range is this test's.
+    unsafe { watch.arm(range) }.unwrap();
+    assert!(all().eq(expected(2, 6)));
+    // SAFETY: nothing refers to it.
+    unsafe { k.commit(pages(k, base, 4, 4)) }.unwrap();
+    assert!(all().eq(expected(2, 4)));
+}
+
 pub(crate) fn empty_ranges_are_nothing_to_do(s: &dyn Subject) {
     let k = s.kernel();
     let (base, range) = reserved(s, 1);
@@ -188,6 +235,10 @@ pub(crate) fn empty_ranges_are_nothing_to_do(s: &dyn Subject) {
     unsafe { watch.arm(none) }.unwrap();
     // SAFETY: no page is in it.
     unsafe { k.commit(none) }.unwrap();
+    // SAFETY: no page is in it.
+    unsafe { k.discard(none) }.unwrap();
+    // SAFETY: no page is in it.
+    unsafe { k.seclude(none) }.unwrap();
     // SAFETY: no page is in it.
     unsafe { k.release(none) }.unwrap();
     assert!(matches!(k.reserve(range), Err(KernelError::Taken { .. })));

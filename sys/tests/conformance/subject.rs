@@ -17,6 +17,8 @@ pub(crate) trait Subject {
     fn kernel(&self) -> &dyn Kernel;
     fn write(&self, at: usize, bytes: &[u8]);
     fn read(&self, at: usize) -> u8;
+    /// Whether core dumps and forked children have nothing of the page.
+    fn is_secluded(&self, at: usize) -> bool;
 }
 
 pub(crate) struct Real(pub(crate) RealKernel);
@@ -39,6 +41,13 @@ impl Subject for Real {
         // SAFETY: the tests read only memory that they committed or mapped.
         unsafe { from.read_volatile() }
     }
+
+    fn is_secluded(&self, at: usize) -> bool {
+        let flags = vm_flags(at);
+        let (dump, fork) = (flags.contains(" dd"), flags.contains(" dc"));
+        assert_eq!(dump, fork, "{flags}");
+        dump
+    }
 }
 
 pub(crate) struct Model(pub(crate) ModelKernel);
@@ -57,6 +66,27 @@ impl Subject for Model {
         self.0.read(at, &mut byte).unwrap();
         byte[0]
     }
+
+    fn is_secluded(&self, at: usize) -> bool {
+        self.0.is_secluded(at)
+    }
+}
+
+/// What the kernel says about the mapping at an address.
+fn vm_flags(at: usize) -> String {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut here = false;
+    for line in maps.lines() {
+        let span = line.split(' ').next().and_then(|span| span.split_once('-'));
+        let number = |hex| usize::from_str_radix(hex, 16).ok();
+        if let Some((Some(start), Some(end))) = span.map(|(a, b)| (number(a), number(b))) {
+            here = (start..end).contains(&at);
+        }
+        if here && line.starts_with("VmFlags:") {
+            return line.to_owned();
+        }
+    }
+    panic!("nothing is mapped at {at:#x}")
 }
 
 #[derive(Debug)]
