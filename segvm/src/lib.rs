@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `session` | one process's open image: open, checkpoint, suspend, restore |
 //! | `segment` | ranges of memory at stable addresses |
+//! | `region` | ranges of segments that are not simply kept |
 //! | `dirty` | which pages were written |
 //! | `checkpoint` | rounds, the pause, storing what they found |
+//! | `hooks` | what the application has done before a capture and after a resume |
 //! | `gate` | the lock that writers share and a checkpoint takes alone |
 //! | `persist` | which types can live in a segment, and how they are reached there |
 //! | `heap` | the allocator that lives in a segment |
@@ -18,7 +20,9 @@ pub mod collections;
 mod dirty;
 pub mod gate;
 pub mod heap;
+pub mod hooks;
 pub mod persist;
+pub mod region;
 pub mod root;
 mod segment;
 mod session;
@@ -27,6 +31,7 @@ mod world;
 pub use checkpoint::{CheckpointError, Rounds, Saved};
 pub use collections::{BTreeMap, Box, HashMap, Text, Vec};
 pub use persist::{Maybe, Persist};
+pub use region::{Attribute, Region, Secret};
 pub use root::{ReadGuard, Root, WriteGuard};
 pub use segment::{ClaimError, Fingerprint, Owner, Segment, SegmentOptions};
 pub use segvm_blockcache::{BlockSize, CommitId};
@@ -35,6 +40,11 @@ pub use session::{
     default_store,
 };
 pub use world::World;
+
+/// The programs in the guide, so that they compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/caches-and-secrets.md")]
+mod guide {}
 
 // The derive writes `::segvm::...`; this lets it work inside this crate too.
 extern crate self as segvm;

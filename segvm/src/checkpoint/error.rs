@@ -1,10 +1,12 @@
 //! Why a checkpoint could not be made.
 
+use std::sync::Arc;
+
 use segvm_blockcache::{NodeWriteError, PackError, ReadError, StoreError, TreeError};
 use segvm_home::PublishError;
 use segvm_os::KernelError;
 
-use crate::gate::GateError;
+use crate::{gate::GateError, hooks::HookError};
 
 /// Why a checkpoint could not be made. The checkpoint before stays the newest, the program goes on, and what
 /// changed since is part of the next attempt.
@@ -61,6 +63,25 @@ pub enum CheckpointError {
     ReadOnly {
         /// The image.
         image: String,
+    },
+    /// A flush hook failed, so nothing was captured.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// A hook tried to do what hooks run for.
+    #[error(
+        "the hook `{hook}` of this session tried to checkpoint, suspend or restore it: hooks must not"
+    )]
+    InHook {
+        /// The hook's name.
+        hook: Arc<str>,
+    },
+    /// The checkpoint failed, and so did a resume hook that was told.
+    #[error("{first}; and then {hook}")]
+    Twice {
+        /// Why the checkpoint failed.
+        first: Box<CheckpointError>,
+        /// Which hook failed.
+        hook: HookError,
     },
     /// A failure before this one could not be rolled back in memory.
     #[error(

@@ -32,6 +32,7 @@ use self::blocks::{Sink, Source};
 use crate::{
     dirty::{Phase, pages_in},
     gate::{Closing, Gate},
+    hooks::Flushed,
     session::core::{Core, State},
 };
 
@@ -80,6 +81,8 @@ pub struct Saved {
     pub(crate) to_lay_out: u64,
     /// Bytes that reached the disk in all, nodes and directories included.
     pub bytes_written: u64,
+    /// What each flush hook did, in order; none of it is part of `took`.
+    pub flushed: Vec<Flushed>,
 }
 
 impl Saved {
@@ -96,6 +99,7 @@ impl Saved {
             bytes_blocks: 0,
             to_lay_out: 0,
             bytes_written: 0,
+            flushed: Vec::new(),
         }
     }
 }
@@ -178,14 +182,12 @@ fn collect(state: &mut State, phase: Phase) {
     for segment in &mut state.segments {
         let committed = segment.shared.committed();
         segment.collected_len = committed.len() as u64;
+        // After the length was read: whoever sees a region's end in it sees the region.
+        let kept = segment.shared.kept(committed);
         let mut found = Vec::new();
-        if segment
-            .tracker
-            .collect(committed, phase, &mut found)
-            .is_err()
-        {
+        if segment.tracker.collect(&kept, phase, &mut found).is_err() {
             // A scan that failed may have armed pages without reporting them: everything is dirty.
-            found = vec![committed];
+            found = kept;
         }
         // Pages that an earlier, failed checkpoint left pending would be needed again if this one fails.
         segment.pending = crate::dirty::merge(&segment.pending, &found);

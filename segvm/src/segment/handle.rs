@@ -8,6 +8,7 @@ use segvm_os::PageSize;
 use super::{Fingerprint, state::Shared};
 use crate::{
     gate::{GateError, Kind},
+    region::{Attribute, Region, RegionError},
     session::{OpenError, core::Core},
 };
 
@@ -154,6 +155,10 @@ impl Segment {
         Self { core, shared }
     }
 
+    pub(crate) fn into_parts(self) -> (Arc<Core>, Arc<Shared>) {
+        (self.core, self.shared)
+    }
+
     /// The segment's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -164,6 +169,27 @@ impl Segment {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.shared.fingerprint
+    }
+
+    /// The size of its blocks.
+    #[must_use]
+    pub fn block_size(&self) -> BlockSize {
+        self.shared.block_size
+    }
+
+    /// A range that is not simply kept: the one that is there already, or one made of new memory, at or past [`len`](Self::len), to
+    /// whose end the segment grows.
+    ///
+    /// Units: bytes; both multiples of the block size. From then on it is reached through the region alone.
+    ///
+    /// - **Errors**: [`RegionError::InUse`] where the bytes are something else already; what is saved cannot become a secret.
+    pub fn region(
+        &self,
+        offset: usize,
+        len: usize,
+        attribute: Attribute,
+    ) -> Result<Region, RegionError> {
+        Region::open(&self.core, &self.shared, offset, len, attribute)
     }
 
     /// Bytes in use: a multiple of the block size.
@@ -180,6 +206,8 @@ impl Segment {
     }
 
     /// The address of the first byte: the same in every process, for ever.
+    ///
+    /// Nobody reads or writes a [`Region`] by address: its guards are references to the bytes, and a discard waits for guards.
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         std::ptr::with_exposed_provenance_mut(self.shared.base())
@@ -210,7 +238,7 @@ impl Segment {
 
     /// Copies `bytes` into the segment at `offset`, as one change: a checkpoint holds all of it or nothing.
     ///
-    /// - **Panics**: if they do not lie within the segment's length, as slice indexing does.
+    /// - **Panics**: if they do not lie within the segment's length, as slice indexing does; or touch a region.
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), GateError> {
         let _pass = self
             .core
@@ -231,7 +259,7 @@ impl Segment {
 
     /// Copies bytes of the segment out from `offset` on.
     ///
-    /// - **Panics**: if they do not lie within the segment's length, as slice indexing does.
+    /// - **Panics**: if they do not lie within the segment's length, as slice indexing does; or touch a region.
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), GateError> {
         let _pass = self
             .core
@@ -255,6 +283,11 @@ impl Segment {
             "{len} bytes at {offset} do not lie in segment `{}` of {} bytes",
             self.shared.name,
             self.len()
+        );
+        assert!(
+            !self.shared.regions.touches(self.shared.part(offset, len)),
+            "{len} bytes at {offset} of segment `{}` touch a region: use its guards",
+            self.shared.name
         );
     }
 }

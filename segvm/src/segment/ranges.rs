@@ -96,6 +96,10 @@ impl Ranges {
 }
 
 impl Ranges {
+    pub(crate) fn is_real(&self) -> bool {
+        self.real
+    }
+
     /// Reserves exactly `range` for `owner`; its own range of an earlier session is taken over.
     pub(crate) fn claim(
         &self,

@@ -7,13 +7,14 @@ use std::sync::{
 
 use parking_lot::Mutex;
 use segvm_blockcache::{BlockId, BlockIndex, BlockSize, Layout, Place, Tree};
-use segvm_home::SegmentKind;
+use segvm_home::{RangeKind, SegmentKind};
 use segvm_os::{Kernel, KernelError, PageRange, Watch};
 
 use super::Fingerprint;
 use crate::{
     checkpoint::{CheckpointError, InSegment},
     dirty::Tracker,
+    region::table::{Entry, Table},
 };
 
 /// The part of a segment that handles, heaps and the checkpoint all see.
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) fingerprint: Fingerprint,
     /// All of the address space that the segment may ever use.
     pub(crate) reservation: PageRange,
+    /// What is not simply kept: changed with `growing` held, or with the gate closed to everybody.
+    pub(crate) regions: Table,
     /// Bytes in use from the base: a multiple of the block size, at most the reservation's. It only grows (a restore
     /// may lower it, with the gate closed to everybody). Released after the memory is there; pairs with `len()`.
     len: AtomicUsize,
@@ -51,6 +54,7 @@ impl Shared {
             block_size,
             fingerprint,
             reservation,
+            regions: Table::default(),
             len: AtomicUsize::new(0),
             growing: Mutex::new(()),
             kernel,
@@ -85,6 +89,11 @@ impl Shared {
         })
     }
 
+    /// What of `pages` a checkpoint may look at: none of a region's.
+    pub(crate) fn kept(&self, pages: PageRange) -> Vec<PageRange> {
+        crate::dirty::subtract(&[pages], &self.regions.ranges())
+    }
+
     /// The pages of a block.
     pub(crate) fn block(&self, index: BlockIndex) -> PageRange {
         let offset = usize::try_from(self.block_size.offset(index)).unwrap_or(usize::MAX);
@@ -116,6 +125,35 @@ impl Shared {
         unsafe { self.commit(self.part(have, wanted - have)) }?;
         self.len.store(wanted, Ordering::Release);
         Ok(true)
+    }
+
+    /// Makes new memory up to the end of a region that begins at or past the length; answers whether it does.
+    pub(crate) fn grow_apart(&self, region: &Arc<Entry>) -> Result<bool, KernelError> {
+        let _one_at_a_time = self.growing.lock();
+        let have = self.len();
+        let end = region.range.end() - self.base();
+        if region.range.start() < self.base() + have {
+            return Ok(false);
+        }
+        // SAFETY: the range lies in this segment's reservation, past everything that is in use.
+        unsafe { self.commit(self.part(have, end - have)) }?;
+        self.seclude(region)?;
+        // Whoever sees the length sees the region.
+        let noted = self.regions.push(Arc::clone(region));
+        if noted {
+            self.len.store(end, Ordering::Release);
+        }
+        Ok(noted)
+    }
+
+    /// Keeps a secret region's fresh memory out of core dumps and children.
+    pub(crate) fn seclude(&self, region: &Entry) -> Result<(), KernelError> {
+        if region.kind != RangeKind::Wipe {
+            return Ok(());
+        }
+        // SAFETY: the region is committed memory of this segment. A child of a fork has no session, and no way to the bytes
+        // but by an address that it was told not to use (docs on `Segment::as_ptr`).
+        unsafe { self.kernel.seclude(region.range) }
     }
 
     /// Makes part of the reservation accessible: anonymous memory, registered from the beginning and armed nowhere.

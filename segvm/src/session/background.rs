@@ -17,14 +17,17 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::core::Core;
-use crate::checkpoint::{self, CheckpointError, Rounds, Saved, Style};
+use crate::{
+    checkpoint::{self, CheckpointError, Rounds, Saved, Style},
+    hooks::{self, Reason},
+};
 
 /// How often the amount of dirt is looked at when it decides.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Checkpoints on the calling thread.
 pub(crate) fn checkpoint_now(
-    core: &Core,
+    core: &Arc<Core>,
     rounds: Rounds,
     progress: &dyn Fn(u64),
 ) -> Result<Saved, CheckpointError> {
@@ -32,9 +35,11 @@ pub(crate) fn checkpoint_now(
     // A guard held by this thread is told at once: waiting for the lock first could wait for a checkpoint that waits
     // for that guard.
     core.gate.check_here(crate::gate::Closing::Writers)?;
-    let mut state = core.state.lock();
-    let state = state.as_mut().ok_or(CheckpointError::Closed)?;
-    checkpoint::run(core, state, Style::Checkpoint(rounds), progress)
+    hooks::around(core, Reason::Checkpoint, || {
+        let mut state = core.state.lock();
+        let state = state.as_mut().ok_or(CheckpointError::Closed)?;
+        checkpoint::run(core, state, Style::Checkpoint(rounds), progress)
+    })
 }
 
 type OnDone = Arc<dyn Fn(&Result<Saved, CheckpointError>) + Send + Sync>;
@@ -312,7 +317,9 @@ fn dirty_bytes(core: &Core) -> u64 {
     let mut runs = Vec::new();
     for segment in &state.segments {
         // Only an estimate: what cannot be told counts as nothing, and the next checkpoint finds it.
-        let _unknown = segment.tracker.peek(segment.shared.committed(), &mut runs);
+        for part in segment.shared.kept(segment.shared.committed()) {
+            let _unknown = segment.tracker.peek(part, &mut runs);
+        }
     }
     crate::dirty::pages_in(&runs) as u64
 }

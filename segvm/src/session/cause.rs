@@ -7,7 +7,7 @@ use std::{
 
 use segvm_home::{BRANCHED_FROM, Record, Timestamp};
 
-/// How a session came to its memory's content.
+/// How a session came to its memory's content; told to resume hooks, and by [`Session::resumed`](crate::Session::resumed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
@@ -19,6 +19,8 @@ pub enum Cause {
     Branch,
     /// It went back to an older commit.
     Restore,
+    /// For resume hooks alone: flush hooks ran, and then the checkpoint or suspend failed; memory is what it was.
+    Failed,
 }
 
 /// When, how and as which copy a session came to its memory's content.

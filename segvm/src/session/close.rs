@@ -5,7 +5,7 @@ use std::{thread, time::Instant};
 use segvm_os::PageRange;
 
 use super::{
-    Session,
+    Role, Session,
     background::{Automatic, Background},
     core::{Core, State},
     error::SuspendError,
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     checkpoint::{self, CheckpointError, Saved, Style},
     gate::Closing,
+    hooks::{self, Reason},
 };
 
 impl Session {
@@ -26,12 +27,13 @@ impl Session {
             let here = self.core.gate.check_here(Closing::Everybody);
             here.map_err(CheckpointError::from)
         });
+        let free = free.and_then(|()| self.core.hooks.check_here());
         if let Err(reason) = free {
             let session = Box::new(self);
             return Err(SuspendError { session, reason });
         }
         let automatic = self.stop_background();
-        match self.try_suspend() {
+        match hooks::around(&self.core, Reason::Suspend, || self.try_suspend()) {
             Ok(saved) => Ok(saved),
             Err(reason) => {
                 if let Some(when) = automatic {
@@ -73,7 +75,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.core.check_process().is_err() {
+        if self.role == Role::Visitor || self.core.check_process().is_err() {
             // A forked child: its copy of everything is not the session's.
             return;
         }

@@ -1,6 +1,6 @@
 //! What a session is made of, shared by its handles, its heap and its checkpoint thread.
 //!
-//! Lock order: `state` first, then `arrivals`, `segments`, `heaps`; none of the latter three is held across I/O or a wait.
+//! Lock order: the turn of `hooks`, `state`, then `arrivals`, `segments`, `heaps`; none of the latter three is held across I/O or a wait.
 //! Whoever holds a pass of the gate never waits for `state`: a checkpoint holds it while it waits at the gate.
 
 use std::{
@@ -20,6 +20,8 @@ use crate::{
     checkpoint::{CheckpointError, Saved, Staging},
     dirty::Maps,
     gate::Gate,
+    hooks::Hooks,
+    region::Slots,
     root::HeapShared,
     segment::state::{Shared, State as SegmentState},
     world::World,
@@ -34,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) image: ImageName,
     pub(crate) gate: Arc<Gate>,
     pub(crate) gate_timeout: Duration,
+    pub(crate) hooks: Hooks,
     pub(crate) holder: Holder,
     /// The process that opened the session; in any other, everything answers Forked and nothing is touched.
     pub(crate) owner: u32,
@@ -51,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) heaps: Mutex<BTreeMap<String, Arc<HeapShared>>>,
     /// How many maps all segments have together.
     pub(crate) maps: Arc<Maps>,
+    /// Places for secrets. A leaf but for the gate, which whoever holds it has a pass of.
+    pub(crate) secrets: Mutex<Slots>,
 }
 
 /// The part of a session that a checkpoint works on.
@@ -168,7 +173,7 @@ fn record_of(segment: &SegmentState, tree: TreeId) -> SegmentRecord {
         reserved: shared.reservation.len() as u64,
         kind: shared.kind,
         fingerprint: *shared.fingerprint.as_bytes(),
-        ranges: Vec::new(),
+        ranges: shared.regions.records(shared.base(), segment.tree.len()),
     }
 }
 

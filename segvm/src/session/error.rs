@@ -11,6 +11,8 @@ use crate::{
     checkpoint::CheckpointError,
     gate::GateError,
     heap::HeapError,
+    hooks::HookError,
+    region::RegionError,
     root::{GuardError, RootError},
     segment::{Fingerprint, ranges::ClaimError},
 };
@@ -180,6 +182,12 @@ pub enum OpenError {
         /// The system's word.
         source: io::Error,
     },
+    /// A resume hook failed. At open the session is given up; after a restore, memory is the older commit's.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// A region could not be made or filled.
+    #[error(transparent)]
+    Region(#[from] RegionError),
     /// The checkpoint before a restore failed, or the session is closed.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -229,6 +237,9 @@ pub enum Error {
     /// From taking a guard.
     #[error(transparent)]
     Guard(#[from] GuardError),
+    /// From a region.
+    #[error(transparent)]
+    Region(#[from] RegionError),
     /// From the heap.
     #[error(transparent)]
     Heap(#[from] HeapError),

@@ -11,7 +11,12 @@ use super::{
     plan, resume,
     segments::HEAP,
 };
-use crate::{checkpoint::CheckpointError, gate::Closing};
+use crate::{
+    checkpoint::CheckpointError,
+    gate::Closing,
+    hooks,
+    region::{self, Unfilled},
+};
 
 impl Session {
     /// Goes back to an older checkpoint of the image; what changed since the newest one is given up.
@@ -24,6 +29,15 @@ impl Session {
     /// - **Errors**: with the gate still held by a guard; or where a segment did not exist then.
     pub fn restore(&self, reference: &str) -> Result<CommitId, OpenError> {
         self.core.check_process()?;
+        self.core.hooks.check_here()?;
+        let (commit, resumed, regions) = self.show_again(reference)?;
+        region::fill_all(&self.core, regions)?;
+        hooks::resume(&self.core, resumed)?;
+        Ok(commit)
+    }
+
+    /// Makes memory what it was; answers which commit that is, how it came to it, and what has to be filled.
+    fn show_again(&self, reference: &str) -> Result<(CommitId, Resumed, Vec<Unfilled>), OpenError> {
         let core = &self.core;
         core.gate.check_here(Closing::Everybody)?;
         let mut slot = core.state.lock();
@@ -72,7 +86,12 @@ impl Session {
                 source,
             })?;
         }
-        Ok(record.commit_id)
+        // While the gate is closed: nobody sees them before they are filled.
+        let segments = state.segments.iter();
+        let regions = segments
+            .flat_map(|segment| region::unfilled(&segment.shared))
+            .collect();
+        Ok((record.commit_id, resumed, regions))
     }
 
     /// Makes a new image that starts at the newest checkpoint of this one.

@@ -40,13 +40,15 @@ pub use self::{
 use crate::{
     checkpoint::{self, CheckpointError, Rounds, Saved},
     gate::{GateError, Kind, Pass},
+    hooks::{self, Flush, Flushed, HookList, Outcome, Reason, Resuming},
 };
 
 /// What a session is opened with, defaults filled in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Opening {
     pub(crate) gate_timeout: Duration,
     pub(crate) any_program: bool,
+    pub(crate) hooks: HookList,
 }
 
 /// One process's open image, as its writer.
@@ -56,6 +58,15 @@ pub(crate) struct Opening {
 pub struct Session {
     core: Arc<Core>,
     background: Mutex<Option<Background>>,
+    role: Role,
+}
+
+/// Whether the session ends with this value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Owner,
+    /// A hook's view of it.
+    Visitor,
 }
 
 impl fmt::Debug for Session {
@@ -73,6 +84,15 @@ impl Session {
     /// - **Errors**: see [`SessionOptions::open`].
     pub fn open(image: &str) -> Result<Self, OpenError> {
         SessionOptions::new().open(image)
+    }
+
+    /// The session as a hook sees it: dropping this ends nothing.
+    pub(crate) fn visiting(core: &Arc<Core>) -> Self {
+        Self {
+            core: Arc::clone(core),
+            background: Mutex::new(None),
+            role: Role::Visitor,
+        }
     }
 
     /// The image's name.
@@ -128,6 +148,7 @@ impl Session {
     /// Begins a checkpoint on the session's own thread and returns at once.
     pub fn start_checkpoint(&self) -> Result<Checkpoint, CheckpointError> {
         self.core.check_process()?;
+        self.core.hooks.check_here()?;
         Ok(self.background().start())
     }
 
@@ -142,8 +163,39 @@ impl Session {
     /// The gate decides the instant: changes to raw segments must be made inside [`enter`](Session::enter).
     pub fn automatic(&self, when: Automatic) -> Result<(), CheckpointError> {
         self.core.check_process()?;
+        self.core.hooks.check_here()?;
         self.background().automatic(when);
         Ok(())
+    }
+
+    /// Has `hook` run before every checkpoint and suspend, on the thread that makes it, after the hooks registered earlier.
+    ///
+    /// It lets go of what can be made again, and says how much with [`Flush::dropped`]. It may take guards and change roots; it may
+    /// not checkpoint. If it panics, errs or overruns its limit, that checkpoint fails with its name.
+    pub fn on_flush<O: Outcome>(
+        &self,
+        name: &str,
+        hook: impl Fn(&mut Flush<'_>) -> O + Send + Sync + 'static,
+    ) {
+        self.core.hooks.on_flush(name, hook);
+    }
+
+    /// Has `hook` run after each restore from now on, and after a checkpoint that failed when its flush hooks had begun; before the
+    /// hooks registered earlier.
+    ///
+    /// What has to run when the image is opened is given to [`SessionOptions::on_resume`]: open runs it before it returns.
+    pub fn on_resume<O: Outcome>(
+        &self,
+        name: &str,
+        hook: impl Fn(&Resuming<'_>) -> O + Send + Sync + 'static,
+    ) {
+        self.core.hooks.on_resume(name, hook);
+    }
+
+    /// Runs flush hooks without a checkpoint, told [`Reason::MemoryPressure`]: for a program that has to be smaller now.
+    pub fn flush(&self) -> Result<Vec<Flushed>, CheckpointError> {
+        self.core.check_process()?;
+        hooks::flush_now(&self.core, Reason::MemoryPressure)
     }
 
     fn background(&self) -> parking_lot::MappedMutexGuard<'_, Background> {

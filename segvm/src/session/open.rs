@@ -7,13 +7,19 @@ use segvm_blockcache::{Marks, Store};
 use segvm_home::{DirHome, Holder, ImageName, Record, Timestamp};
 
 use super::{
-    Opening, Session,
+    Opening, Role, Session,
     cause::{self, Resumed},
     core::{Core, State},
     error::OpenError,
     plan, resume,
 };
-use crate::{checkpoint::Staging, gate::Gate, world::World};
+use crate::{
+    checkpoint::Staging,
+    gate::Gate,
+    hooks::{self, Hooks},
+    region,
+    world::World,
+};
 
 impl Session {
     pub(crate) fn open_in(
@@ -62,6 +68,7 @@ impl Session {
             image,
             gate: Gate::new(),
             gate_timeout: opening.gate_timeout,
+            hooks: Hooks::new(opening.hooks),
             holder,
             owner: std::process::id(),
             newest: Mutex::new(head.as_ref().map(|head| head.commit_id)),
@@ -71,11 +78,13 @@ impl Session {
             segments: Mutex::default(),
             heaps: Mutex::default(),
             maps: Arc::default(),
+            secrets: Mutex::default(),
             world,
         });
         let session = Self {
             core,
             background: Mutex::new(None),
+            role: Role::Owner,
         };
         let records = head
             .as_ref()
@@ -104,6 +113,13 @@ impl Session {
             let core = &session.core;
             let segment = resume::attach(&core.world, &core.store, &owner, record, plan, tracker)?;
             session.enlist(segment, true);
+        }
+        let shared = session.core.segments.lock();
+        let regions = shared.values().flat_map(region::unfilled).collect();
+        drop(shared);
+        region::fill_all(&session.core, regions)?;
+        if let Some(resumed) = resumed {
+            hooks::resume(&session.core, resumed)?;
         }
         Ok(session)
     }

@@ -3,7 +3,11 @@
 use std::{env, path::PathBuf, time::Duration};
 
 use super::{Opening, Session, error::OpenError};
-use crate::world::World;
+use crate::{
+    hooks::{Flush, HookList, Outcome, Resuming},
+    region::Refill,
+    world::World,
+};
 
 /// Options for opening an image; [`Session::open`] is the one with defaults.
 ///
@@ -18,6 +22,7 @@ pub struct SessionOptions {
     gate_timeout: Option<Duration>,
     world: Option<World>,
     any_program: bool,
+    hooks: HookList,
 }
 
 impl SessionOptions {
@@ -49,6 +54,78 @@ impl SessionOptions {
         self
     }
 
+    /// Has `hook` run before every checkpoint and suspend, after those given earlier: see [`Session::on_flush`].
+    #[must_use]
+    pub fn on_flush<O: Outcome>(
+        mut self,
+        name: &str,
+        hook: impl Fn(&mut Flush<'_>) -> O + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.on_flush(name, hook);
+        self
+    }
+
+    /// Has `hook` run before [`open`](Self::open) returns, if there is a commit to go on from; before those given earlier. Also
+    /// after a restore, and after a checkpoint or suspend that failed when its flush hooks had begun.
+    ///
+    /// The place for new random state, new connections, and for looking at the clock again. A hook that panics, errs or overruns
+    /// its limit fails the open with its name.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), segvm::Error> {
+    /// let session = segvm::SessionOptions::new()
+    ///     .on_resume("random", |resumed| {
+    ///         let seed = resumed.session.root::<u64>("seed")?;
+    ///         *seed.write() ^= resumed.generation;
+    ///         Ok::<_, segvm::Error>(())
+    ///     })
+    ///     .open("app")?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn on_resume<O: Outcome>(
+        mut self,
+        name: &str,
+        hook: impl Fn(&Resuming<'_>) -> O + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.on_resume(name, hook);
+        self
+    }
+
+    /// Has `callback` fill the regions of that segment that are [`Regenerate`](crate::Attribute::Regenerate): before open, restore, or
+    /// the call that made or discarded the region returns.
+    ///
+    /// It is given a buffer of zeros at a time, and told which bytes it stands for. Without it, opening an image that has such a region
+    /// fails: zeros would be taken for content.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), segvm::Error> {
+    /// let session = segvm::SessionOptions::new()
+    ///     .regenerate("squares", |refill, buffer| {
+    ///         for (n, place) in (refill.offset / 8..).zip(buffer.chunks_exact_mut(8)) {
+    ///             place.copy_from_slice(&((n * n) as u64).to_le_bytes());
+    ///         }
+    ///     })
+    ///     .open("app")?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn regenerate<O: Outcome>(
+        mut self,
+        segment: &str,
+        callback: impl Fn(&Refill<'_>, &mut [u8]) -> O + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.regenerate(segment, callback);
+        self
+    }
+
+    /// How long each hook may run before it fails what it runs for (10 s).
+    #[must_use]
+    pub fn hook_limit(mut self, limit: Duration) -> Self {
+        self.hooks.set_limit(limit);
+        self
+    }
+
     /// Runs the session on other memory and files: for simulations.
     #[must_use]
     pub fn world(mut self, world: World) -> Self {
@@ -72,6 +149,7 @@ impl SessionOptions {
         let opening = Opening {
             gate_timeout: self.gate_timeout.unwrap_or(Duration::from_secs(10)),
             any_program: self.any_program,
+            hooks: self.hooks.clone(),
         };
         Session::open_in(world, store, image, opening)
     }

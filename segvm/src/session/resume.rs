@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use segvm_blockcache::{Extent, Layout, Store, Tree};
-use segvm_home::SegmentRecord;
+use segvm_home::{RangeAttribute, SegmentRecord};
 use segvm_os::PageRange;
 
 use super::{error::OpenError, plan::Plan};
 use crate::{
     dirty::{Tracker, WINDOW},
+    region::table::Entry,
     segment::{
         Fingerprint,
         ranges::Owner,
@@ -95,13 +96,18 @@ pub(crate) fn show(
         // SAFETY: as above; the range was fenced, so nothing in it is needed.
         unsafe { shared.commit(shared.part(0, len)) }?;
     }
-    shared.set_len(len);
     let Plan {
         tree,
         layout,
         gathered,
         pieces,
     } = plan;
+    let regions = regions(&shared, record, &layout)?;
+    for region in &regions {
+        shared.seclude(region)?;
+    }
+    shared.regions.set(regions);
+    shared.set_len(len);
     segment.tracker.set_pieces(pieces);
     for extent in layout.runs() {
         for (extent, how) in split(&layout, extent, &gathered) {
@@ -120,6 +126,34 @@ pub(crate) fn show(
     segment.pending.clear();
     segment.settle();
     Ok(())
+}
+
+/// The regions that a record speaks of. A block of theirs that has content contradicts it: nothing is ever mapped there.
+fn regions(
+    shared: &Shared,
+    record: &SegmentRecord,
+    layout: &Layout,
+) -> Result<Vec<Arc<Entry>>, OpenError> {
+    let size = shared.block_size;
+    let unit = size.bytes() as u64;
+    let overlaps = |start: u64, end: u64| {
+        layout.runs().any(|run| {
+            let first = size.offset(run.first);
+            first < end && start < first + run.blocks * unit
+        })
+    };
+    let region = |range: &RangeAttribute| {
+        let end = range.start.checked_add(range.len)?;
+        let whole = range.start.is_multiple_of(unit) && range.len.is_multiple_of(unit);
+        let fits = whole && end <= record.len && !overlaps(range.start, end);
+        let offset = usize::try_from(range.start).ok().filter(|_| fits)?;
+        let len = usize::try_from(range.len).ok()?;
+        Some(Arc::new(Entry::new(shared.part(offset, len), range.kind)))
+    };
+    let all: Option<Vec<_>> = record.ranges.iter().map(region).collect();
+    all.ok_or_else(|| OpenError::BadRecord {
+        segment: record.name.clone(),
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use crate::{
     gate::Kind,
     heap::Heap,
     persist::Persist,
+    region::{Attribute, Region},
     root::{HeapShared, Root},
     segment::{
         Segment, SegmentOptions,
@@ -102,6 +103,19 @@ impl Session {
         let segment = Segment::new(Arc::clone(&self.core), shared);
         segment.grow(len)?;
         Ok(segment)
+    }
+
+    /// A segment of raw bytes that is one region from its first byte on, at least `len` long when it is made: a cache or a
+    /// secret beside the heap, which owns all of its own segment.
+    ///
+    /// - **Errors**: [`OpenError::Region`] if the segment is in use as something else; or has a region of another length.
+    pub fn region(&self, name: &str, len: usize, attribute: Attribute) -> Result<Region, Error> {
+        let segment = self.segment(name, 0)?;
+        let len = len
+            .max(1)
+            .checked_next_multiple_of(segment.block_size().bytes())
+            .unwrap_or(len);
+        Ok(segment.region(0, len, attribute)?)
     }
 
     fn check_kind(&self, shared: &Shared, wanted: SegmentKind) -> Result<(), OpenError> {
