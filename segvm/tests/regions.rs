@@ -559,7 +559,7 @@ fn a_secret_value_is_zeroed_when_it_is_dropped_and_its_place_is_used_again() {
     drop(one);
     assert_eq!(two.read(|key| (key[46], key[47])).unwrap(), (9, 2));
     assert_eq!(place(&make(&session, 3)), at_one, "and was zero");
-    let many: Vec<_> = (0..4000).map(|n| make(&session, n as u8)).collect();
+    let many: Vec<_> = (0..4000_u32).map(|n| make(&session, n as u8)).collect();
     assert!(
         many.iter()
             .enumerate()

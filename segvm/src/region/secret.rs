@@ -68,8 +68,10 @@ impl Slots {
     }
 
     fn adopt(&mut self, entry: Arc<Entry>) {
-        self.give(entry.range.start(), entry.range.len());
+        let (at, len) = (entry.range.start(), entry.range.len());
+        // Known before its bytes are: two regions that touch are not one.
         self.entries.push(entry);
+        self.give(at, len);
     }
 
     /// Takes the first place that is large enough.
