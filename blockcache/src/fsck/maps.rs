@@ -108,13 +108,16 @@ impl<'a> Maps<'a> {
     }
 
     fn shows(&self, place: &Place, id: &BlockId) -> Option<&'static str> {
-        let number = self.numbers.get(&place.pack);
-        let sealed = number
-            .and_then(|number| self.catalog.pack(*number))
-            .is_some_and(|pack| pack.sealed);
-        let (Some(&number), true) = (number, sealed) else {
-            return Some("it shows a pack that is not there or not sealed");
+        let held = self.numbers.get(&place.pack);
+        let held = held.and_then(|number| Some((*number, self.catalog.pack(*number)?)));
+        let Some((number, pack)) = held else {
+            return Some("it shows a pack that is not there, or neither sealed nor marked");
         };
+        // A session saves maps of the pack that it still writes. Whoever opens the image after it seals that pack up to its
+        // mark; whether every image that needs it marks it is another finding.
+        if !pack.sealed && place.offset + u64::from(place.stored) > pack.index.batches_end() {
+            return Some("it shows what lies behind the mark of a pack");
+        }
         let spots = self.catalog.find(Kind::Block, id.as_bytes());
         let known = |spot: &crate::store::catalog::Spot| {
             spot.pack == number && spot.entry.offset() == place.offset

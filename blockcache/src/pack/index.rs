@@ -130,6 +130,11 @@ impl<B: AsRef<[u8]>> Index<B> {
         }
     }
 
+    /// Where the batches end that this is the index of.
+    pub(crate) fn batches_end(&self) -> u64 {
+        self.batches_end
+    }
+
     /// Finds the entry of a block or node.
     ///
     /// - **Cost**: one binary search in 1/256 of the entries; the first time in a bucket, its checksum.
