@@ -128,6 +128,31 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  segvm export notes heap heap.bin\n  segvm export notes@yesterday heap - | xxd | less"
     )]
     Export(Export),
+    /// Makes a commit in which a segment has the bytes of a file. Nobody may have the image open
+    #[command(
+        after_help = "Examples:\n  segvm import notes heap heap.bin\n  segvm import fresh data data.bin --program my-app"
+    )]
+    Import(Import),
+    /// Says what this machine offers, and the knob or run option that is missing for the rest
+    #[command(
+        after_help = "Examples:\n  segvm doctor\n  docker run --rm IMAGE segvm doctor --json"
+    )]
+    Doctor,
+    /// Writes a shell's completions to stdout
+    #[command(
+        after_help = "Examples:\n  segvm completions bash > ~/.local/share/bash-completion/completions/segvm"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Writes the manual pages into a directory
+    #[command(after_help = "Examples:\n  segvm man ~/.local/share/man/man1 && man segvm-show")]
+    Man {
+        /// The directory, which is made where it is missing
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -142,6 +167,19 @@ pub(crate) struct Export {
     /// Writes over a file that exists
     #[arg(short, long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Import {
+    /// The image, which is made where `--program` says whose it is
+    pub(crate) image: ImageName,
+    /// The segment, which is made where it is missing: raw bytes in blocks of 16 KiB
+    pub(crate) segment: String,
+    /// The file; zeros fill up its last block
+    pub(crate) file: PathBuf,
+    /// The program that opens the image: another one is refused
+    #[arg(long, value_name = "NAME")]
+    pub(crate) program: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -3,7 +3,8 @@
 use std::{io, path::PathBuf};
 
 use segvm_blockcache::{
-    BlockSize, NodeReadError, PackId, ReadError, StoreError, TreeError, gc::GcError,
+    BlockSize, NodeReadError, NodeWriteError, PackError, PackId, ReadError, StoreError, TreeError,
+    gc::GcError,
 };
 use segvm_home::{
     AcquireError, HomeError, ImageName, ImageRef, LogError, PublishError, RemoveError,
@@ -76,6 +77,21 @@ pub(crate) enum Failure {
         index: u64,
         source: ReadError,
     },
+    #[error("segment {segment}: {len} bytes are more than the {reserved} reserved for it")]
+    TooLong {
+        segment: String,
+        len: u64,
+        reserved: u64,
+    },
+    #[error("image {0} is not made yet, and whose it would be is not said")]
+    NoProgram(ImageName),
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    #[error("segment {segment} cannot be written")]
+    Nodes {
+        segment: String,
+        source: NodeWriteError,
+    },
     #[error(transparent)]
     Gc(#[from] GcError),
     #[error("cannot write {}: {source}", path.display())]
@@ -107,12 +123,17 @@ impl Failure {
             | Self::Exists(_)
             | Self::OtherHome(_)
             | Self::IsHead(_)
+            | Self::NoProgram(_)
             | Self::BlockSizes { .. } => Code::Usage,
             Self::NoStore(_)
             | Self::NoImage { .. }
             | Self::NoCommit(_)
             | Self::NoSegment { .. } => Code::Absent,
             Self::Unsealed { .. } => Code::Fenced,
+            Self::TooLong { .. } | Self::Pack(PackError::Full { .. }) => Code::Limit,
+            Self::Pack(PackError::Io { source, .. }) => of_io(source),
+            Self::Pack(PackError::Settle(error)) => of_store(error),
+            Self::Pack(_) | Self::Nodes { .. } => Code::Io,
             Self::Marks { .. } => Code::Corrupt,
             Self::Output(source) | Self::Write { source, .. } | Self::Read { source, .. } => {
                 of_io(source)
@@ -168,6 +189,10 @@ impl Failure {
             Self::Exists(_) => "choose another name, or remove it with `segvm rm`",
             Self::OtherHome(_) => "leave out what stands before the last `:`",
             Self::NoSegment { .. } => "`segvm show IMAGE` lists them",
+            Self::NoProgram(_) => "say `--program NAME`, the name of its executable",
+            Self::TooLong { .. } => {
+                "a program reserves more when it first makes the segment: import into another one"
+            }
             Self::IsHead(_) => "`segvm log IMAGE` lists the older ones",
             Self::Unsealed { .. } => {
                 "suspend or end that program, or name an older commit of an earlier run"

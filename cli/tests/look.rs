@@ -42,11 +42,11 @@ fn images_are_listed_in_aligned_columns() {
     let out = place.ok(&["images"]);
     let lines: Vec<&str> = out.lines().collect();
     assert!(
-        lines[0].starts_with("IMAGE               HOME      SIZE  STORED  COMMITS  LAST"),
+        lines[0].starts_with("IMAGE               HOME    SIZE  STORED  COMMITS  LAST"),
         "{out}"
     );
-    assert!(lines[1].starts_with("a-rather-long-name  local  1.0 MiB  32 KiB        1  "));
-    assert!(lines[2].starts_with("notes               local  1.0 MiB  64 KiB        3  "));
+    assert!(lines[1].starts_with("a-rather-long-name  local  1 MiB  32 KiB        1  "));
+    assert!(lines[2].starts_with("notes               local  1 MiB  64 KiB        3  "));
     let images = place.json(&["images"]);
     assert_eq!(images[1]["image"], "notes");
     assert_eq!(images[1]["size"], BLOCKS * BLOCK);
@@ -167,6 +167,25 @@ fn a_map_lights_what_the_commit_changed() {
         first.contains(&format!("0 B  ██{}", "·".repeat(BLOCKS - 2))),
         "{first}"
     );
+    // A long segment that is mostly holes is told in a few lines.
+    let session = place.open("long");
+    let segment = session.segment(SEGMENT, 1024 * BLOCK).unwrap();
+    segment.write(1023 * BLOCK, &[1; BLOCK]).unwrap();
+    session.suspend().unwrap();
+    let long = place.ok(&["show", "long", "--map"]);
+    let strip: Vec<&str> = long
+        .lines()
+        .skip_while(|line| !line.contains("a cell is"))
+        .collect();
+    let holes = "·".repeat(64);
+    let shown = [
+        format!("     0 B  {holes}"),
+        "      ...".to_owned(),
+        format!("  14 MiB  {holes}"),
+        format!("  15 MiB  {}█", "·".repeat(63)),
+    ];
+    assert_eq!(strip[1..5], shown, "{long}");
+
     let cells = &place.json(&["show", "notes", "--map"])["segments"][0]["map"];
     assert_eq!(
         cells["stored"].as_array().unwrap()[..5],

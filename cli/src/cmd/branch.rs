@@ -31,7 +31,8 @@ pub(super) fn run(
         parents: vec![record.commit_id],
         time: local.now,
         host: segvm_os::host_name(),
-        generation: record.commit.generation + 1,
+        // A session that opens it goes on from here by a random step.
+        generation: record.commit.generation.saturating_add(1),
         attributes: [("branched-from".to_owned(), attribute)].into(),
         // The program too: it is the one that can open the image, and what is in it is its work.
         ..record.commit

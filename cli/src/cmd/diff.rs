@@ -53,7 +53,7 @@ pub(super) fn run(
     }
     let heads = [
         ("SEGMENT", Align::Left),
-        ("", Align::Left),
+        ("CHANGE", Align::Left),
         ("BLOCKS", Align::Right),
         ("BYTES", Align::Right),
         ("LENGTH", Align::Left),

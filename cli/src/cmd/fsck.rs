@@ -14,7 +14,7 @@ use crate::{
     exit::Code,
     failure::Failure,
     local::Local,
-    output::{Output, Paint, bytes, count},
+    output::{Output, Paint, bytes, count, counted},
 };
 
 /// An image of which not all that it needs is known.
@@ -155,14 +155,14 @@ fn show(
         hashed => format!("{} blocks and nodes hashed", count(hashed)),
     };
     out.line(format!(
-        "{} images, {} commits; {} packs with {} blocks; {} trees, {} nodes, {} extent maps; {hashed}",
-        count(roots.images),
-        count(roots.commits),
-        count(report.packs),
-        count(report.blocks),
-        count(report.trees),
-        count(report.reached_nodes),
-        count(report.maps)
+        "{}, {}; {} with {}; {}, {}, {}; {hashed}",
+        counted(roots.images, "image"),
+        counted(roots.commits, "commit"),
+        counted(report.packs, "pack"),
+        counted(report.blocks, "block"),
+        counted(report.trees, "tree"),
+        counted(report.reached_nodes, "node"),
+        counted(report.maps, "extent map")
     ))?;
     let images: BTreeSet<&str> = report
         .findings

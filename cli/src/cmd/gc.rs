@@ -13,7 +13,7 @@ use super::roots::Roots;
 use crate::{
     failure::Failure,
     local::Local,
-    output::{Align, Output, Paint, Table, bytes, count},
+    output::{Align, Output, Paint, Table, bytes, counted},
 };
 
 pub(super) fn run(local: &Local, dry_run: bool, out: &mut Output) -> Result<(), Failure> {
@@ -63,21 +63,18 @@ fn show(dry_run: bool, report: &Report, roots: &Roots, out: &mut Output) -> Resu
         }
         out.table(&table)?;
     }
-    let (frees, packs) = if dry_run {
-        ("would free", "would go")
-    } else {
-        ("freed", "went")
-    };
+    let frees = if dry_run { "would free" } else { "freed" };
     let freed = out.paint(Paint::Bold, &bytes(report.freed()));
+    let went = u64::try_from(report.removed.len()).unwrap_or(u64::MAX);
     out.line(format!(
-        "{frees} {freed}: {} packs and {} extent maps {packs}; {} packs with {} stay, for {} blocks of {} commits in {} images",
-        report.removed.len(),
-        report.maps + report.drafts,
-        report.kept,
+        "{frees} {freed}, of {} and {}; what stays: {} with {}, for {} of {} in {}",
+        counted(went, "pack"),
+        counted(report.maps + report.drafts, "extent map"),
+        counted(report.kept, "pack"),
         bytes(report.kept_bytes),
-        count(report.blocks),
-        count(roots.commits),
-        count(roots.images)
+        counted(report.blocks, "block"),
+        counted(roots.commits, "commit"),
+        counted(roots.images, "image")
     ))?;
     if !report.damaged.is_empty() {
         let names: Vec<String> = report.damaged.iter().map(ToString::to_string).collect();

@@ -34,7 +34,7 @@ pub(super) fn run(local: &Local, args: &Log, out: &mut Output) -> Result<(), Fai
         ("AT", Align::Left),
         ("COMMIT", Align::Left),
         ("TIME", Align::Left),
-        ("", Align::Left),
+        ("AGE", Align::Left),
         ("SIZE", Align::Right),
         ("PROGRAM", Align::Left),
         ("HOST", Align::Left),

@@ -11,7 +11,7 @@ use segvm_home::SegmentRecord;
 use super::{blocks, diff::failed};
 use crate::{
     failure::Failure,
-    output::{Output, Paint, bytes, printable},
+    output::{Output, Paint, bytes, count, counted, printable},
 };
 
 /// The most cells of a strip: 16 lines of 64.
@@ -124,12 +124,25 @@ pub(super) fn show(name: &str, strip: &Strip, out: &mut Output) -> Result<(), Fa
     let cell = bytes(strip.per_cell * strip.block_size);
     let changed: u64 = strip.cells.iter().map(|cell| cell.changed).sum();
     let head = format!(
-        "{}  a cell is {cell}; {changed} of {} blocks changed",
+        "{}  a cell is {cell}; {} of {} changed",
         printable(name),
-        strip.blocks
+        count(changed),
+        counted(strip.blocks, "block")
     );
     out.line(out.paint(Paint::Bold, &head))?;
-    for (row, cells) in strip.cells.chunks(WIDTH).enumerate() {
+    let rows: Vec<&[Cell]> = strip.cells.chunks(WIDTH).collect();
+    let empty = |row: usize| {
+        let cells = rows.get(row).into_iter().flat_map(|cells| cells.iter());
+        cells.clone().count() > 0 && cells.into_iter().all(|cell| *cell == Cell::default())
+    };
+    for (row, cells) in rows.iter().enumerate() {
+        // Between two lines of holes there are more of them: one word for all.
+        if row > 0 && empty(row - 1) && empty(row) && empty(row + 1) {
+            if row == 1 || !empty(row - 2) {
+                out.line(out.paint(Paint::Dim, "      ..."))?;
+            }
+            continue;
+        }
         let at = |column: usize| row * WIDTH + column;
         let mut line = String::new();
         for (column, cell) in cells.iter().enumerate() {

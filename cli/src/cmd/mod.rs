@@ -3,12 +3,15 @@
 mod blocks;
 mod branch;
 mod diff;
+mod doctor;
 mod export;
 mod fsck;
 mod gc;
 mod images;
+mod import;
 mod lease;
 mod log;
+mod made;
 mod map;
 mod restore;
 mod rm;
@@ -34,6 +37,18 @@ use crate::{
 
 /// Does what was asked.
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Code, Failure> {
+    // Needs no store, and must work where none can be found: packages are built so.
+    match &args.verb {
+        Verb::Completions { shell } => {
+            made::completions(*shell, out)?;
+            return Ok(Code::Success);
+        }
+        Verb::Man { directory } => {
+            made::man(directory, out)?;
+            return Ok(Code::Success);
+        }
+        _ => {}
+    }
     let local = Local::at(args.store.as_deref())?;
     match &args.verb {
         Verb::Images(args) => images::run(&local, args, out)?,
@@ -49,6 +64,9 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Code, Failure> {
         Verb::Steal { image } => steal::run(&local, image, out)?,
         Verb::Gc { dry_run } => gc::run(&local, *dry_run, out)?,
         Verb::Export(args) => export::run(&local, args, out)?,
+        Verb::Import(args) => import::run(&local, args, out)?,
+        Verb::Doctor => return doctor::run(&local, out),
+        Verb::Completions { .. } | Verb::Man { .. } => {}
         Verb::Fsck { deep } => return fsck::run(&local, *deep, out),
     }
     Ok(Code::Success)

@@ -35,7 +35,7 @@ pub(super) fn run(local: &Local, image: &ImageRef, out: &mut Output) -> Result<(
         parents: vec![head.commit_id],
         time: local.now,
         host: segvm_os::host_name(),
-        generation: head.commit.generation + 1,
+        generation: head.commit.generation.saturating_add(1),
         attributes: [("restored-from".to_owned(), from.as_bytes().to_vec())].into(),
         ..record.commit
     };

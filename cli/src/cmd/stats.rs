@@ -10,7 +10,7 @@ use super::size_of;
 use crate::{
     failure::Failure,
     local::Local,
-    output::{Output, Paint, bytes, count},
+    output::{Output, Paint, bytes, count, counted},
 };
 
 #[derive(Default)]
@@ -104,14 +104,14 @@ fn show(local: &Local, sums: &Sums, out: &mut Output) -> Result<(), Failure> {
         ),
         (
             "commits",
-            format!("{}, {} tags", count(sums.commits), count(sums.tags)),
+            format!("{}, {}", count(sums.commits), counted(sums.tags, "tag")),
         ),
         (
             "size",
             format!(
-                "{} in {} different segments, as their newest commits have them",
+                "{} in the newest commits, {}",
                 bytes(sums.size),
-                count(trees)
+                counted(trees, "different tree")
             ),
         ),
         (

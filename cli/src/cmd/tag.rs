@@ -58,7 +58,7 @@ fn list(local: &Local, args: &args::Tag, out: &mut Output) -> Result<(), Failure
         ("TAG", Align::Left),
         ("COMMIT", Align::Left),
         ("TIME", Align::Left),
-        ("", Align::Left),
+        ("AGE", Align::Left),
         ("SIZE", Align::Right),
     ];
     let mut table = Table::new(&heads);

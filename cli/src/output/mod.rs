@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::{
     table::{Align, Table},
-    text::{age, bytes, count, printable},
+    text::{age, bytes, count, counted, printable},
 };
 use crate::{args::ColorWhen, failure::Failure};
 

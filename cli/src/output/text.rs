@@ -4,7 +4,7 @@ use segvm_home::Timestamp;
 
 const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
-/// A size to two or three digits: `1.2 GiB`. Rounded to the nearest, in tenths below ten.
+/// A size to two or three digits: `1.2 GiB`. Rounded to the nearest, in tenths below ten; `2 MiB` where it is just that.
 pub(crate) fn bytes(n: u64) -> String {
     if n < 1024 {
         return format!("{n} B");
@@ -14,6 +14,9 @@ pub(crate) fn bytes(n: u64) -> String {
         // In integers: a float would be exact enough, and has to be converted back and forth.
         let tenths = (u128::from(n) * 10 + u128::from(unit) / 2) / u128::from(unit);
         let last = unit == 1 << 60;
+        if tenths < 100 && n.is_multiple_of(unit) {
+            return format!("{} {name}", n / unit);
+        }
         if tenths < 100 {
             return format!("{}.{} {name}", tenths / 10, tenths % 10);
         }
@@ -37,6 +40,12 @@ pub(crate) fn count(n: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// A number of things: `1 pack`, `1,204 packs`.
+pub(crate) fn counted(n: u64, what: &str) -> String {
+    let ending = if n == 1 { "" } else { "s" };
+    format!("{} {what}{ending}", count(n))
 }
 
 /// How long ago something was: `2 min ago`. What lies ahead, because clocks differ, is now.
@@ -73,7 +82,9 @@ mod tests {
         for (n, text) in [
             (0, "0 B"),
             (1023, "1023 B"),
-            (1024, "1.0 KiB"),
+            (1024, "1 KiB"),
+            (4 << 30, "4 GiB"),
+            (1025, "1.0 KiB"),
             (10 << 10, "10 KiB"),
             ((1 << 20) - 1, "1.0 MiB"),
             (1_288_490_189, "1.2 GiB"),
@@ -88,6 +99,8 @@ mod tests {
     fn thousands_and_ages() {
         assert_eq!(count(1204), "1,204");
         assert_eq!(count(999), "999");
+        assert_eq!(counted(1, "pack"), "1 pack");
+        assert_eq!(counted(0, "pack"), "0 packs");
         assert_eq!(count(1_000_000), "1,000,000");
         let at = |secs| Timestamp::new(secs, 0).unwrap();
         assert_eq!(age(at(1000), at(880)), "2 min ago");
