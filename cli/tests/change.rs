@@ -164,6 +164,7 @@ fn what_is_removed_is_freed_and_nothing_else() {
     let place = Place::new();
     place.image("notes", 3);
     place.image("other", 2);
+    place.image("old", 3);
     place.ok(&["branch", "notes@-1", "kept"]);
     let session = place.open("notes");
     assert!(
@@ -183,7 +184,11 @@ fn what_is_removed_is_freed_and_nothing_else() {
     assert!(done["freed"].as_u64().unwrap() > 0, "{done}");
     assert!(place.json(&["stats"])["pack_bytes"].as_u64().unwrap() < before);
     assert!(place.content("kept") == expected(2));
-    assert!(place.ok(&["gc"]).starts_with("freed 0 B"));
+    let again = place.ok(&["gc"]);
+    assert!(again.starts_with("freed 0 B"), "{again}");
+    // Every commit that is left, not the newest alone.
+    place.ok(&["restore", "old@-2"]);
+    assert!(place.content("old") == expected(1));
     assert_eq!(place.json(&["fsck", "--deep"])["findings"], json!([]));
 }
 

@@ -30,6 +30,10 @@ fn an_import_is_what_a_session_finds() {
     // The rest is stored already.
     assert_eq!(told["written"], BLOCK);
     assert!(place.content("notes") == wanted);
+    assert_eq!(
+        place.json(&["import", "notes", SEGMENT, path])["written"],
+        0
+    );
     assert_eq!(place.json(&["log", "notes"]).as_array().unwrap().len(), 3);
     assert_eq!(place.json(&["fsck", "--deep"])["findings"], json!([]));
 
@@ -100,38 +104,68 @@ fn the_doctor_names_machine_store_and_engine() {
     assert!(place.ok(&["doctor"]).contains("ok  engine wp-async"));
 }
 
+/// The guide shows no verb that there is none of, and leaves none out; its table of exit codes is the command's.
+#[test]
+fn the_guide_knows_what_the_command_knows() {
+    let guide = include_str!("../../docs/guide/operations.md");
+    let place = Place::new();
+    let help = place.ok(&["--help"]);
+    let shown = guide
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ segvm "));
+    let mut seen = 0;
+    for line in shown {
+        let verb = line.split_whitespace().next().unwrap();
+        place.ok(&[verb, "--help"]);
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen}");
+    for verb in VERBS {
+        assert!(guide.contains(verb), "the guide leaves out {verb}");
+    }
+    for code in help.split("Exit codes:\n").nth(1).unwrap().lines().skip(1) {
+        let (name, text) = code.split_once(": ").unwrap();
+        let name = name.split_whitespace().collect::<Vec<_>>().join(" | ");
+        assert!(
+            guide.contains(&format!("| {name} | {text}")),
+            "{name} {text}"
+        );
+    }
+}
+
+const VERBS: [&str; 18] = [
+    "images",
+    "log",
+    "lease",
+    "show",
+    "diff",
+    "stats",
+    "branch",
+    "tag",
+    "rm",
+    "restore",
+    "steal",
+    "gc",
+    "fsck",
+    "export",
+    "import",
+    "doctor",
+    "completions",
+    "man",
+];
+
 #[test]
 fn completions_and_pages_know_every_verb() {
     let place = Place::new();
-    let verbs = [
-        "images",
-        "log",
-        "lease",
-        "show",
-        "diff",
-        "stats",
-        "branch",
-        "tag",
-        "rm",
-        "restore",
-        "steal",
-        "gc",
-        "fsck",
-        "export",
-        "import",
-        "doctor",
-        "completions",
-        "man",
-    ];
     for shell in ["bash", "zsh", "fish"] {
         let script = place.ok(&["completions", shell]);
-        for verb in verbs {
+        for verb in VERBS {
             assert!(script.contains(verb), "{shell} does not know {verb}");
         }
     }
     let pages = place.file("man");
     place.ok(&["man", pages.to_str().unwrap()]);
-    for verb in verbs {
+    for verb in VERBS {
         let page = std::fs::read_to_string(pages.join(format!("segvm-{verb}.1"))).unwrap();
         assert!(
             page.contains("Examples:") && page.starts_with(".ie"),

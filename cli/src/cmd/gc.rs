@@ -40,7 +40,7 @@ pub(super) fn run(local: &Local, dry_run: bool, out: &mut Output) -> Result<(), 
 fn why(why: Why) -> &'static str {
     match why {
         Why::Unneeded => "not needed",
-        Why::Orphan => "its writer died before its first commit",
+        Why::Orphan => "no image marks it, and its writer is gone",
         Why::Rewritten => "what is needed of it is written again",
         _ => "other",
     }

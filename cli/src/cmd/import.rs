@@ -46,7 +46,12 @@ pub(super) fn run(local: &Local, args: &Import, out: &mut Output) -> Result<(), 
         head.as_ref(),
         SegmentRecord { tree, ..segment },
     )?;
-    let commit_id = lease.publish(&commit, &[])?;
+    // With equal segments no new commit is made, as by a checkpoint.
+    let same = head.filter(|head| head.commit.segments == commit.segments);
+    let commit_id = match same {
+        Some(head) => head.commit_id,
+        None => lease.publish(&commit, &[])?,
+    };
     if out.is_json() {
         return out.json(&json!({
             "image": args.image.as_str(),
