@@ -2,14 +2,16 @@
 
 use std::{
     sync::{
-        Barrier,
+        Arc, Barrier,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     thread,
     time::Duration,
 };
 
-use segvm::{Attribute, SegmentOptions, region::RegionError};
+use segvm::{Attribute, OpenError, SegmentOptions, region::RegionError};
+use segvm_blockcache::disk::RealDisk;
+use segvm_home::{DirHome, Holder, RangeAttribute, RangeKind};
 
 use crate::harness::*;
 
@@ -156,4 +158,48 @@ fn a_region_made_since_is_gone_after_a_restore() {
     assert_eq!(segment.len(), MIB);
     segment.region(MIB, MIB, Attribute::Drop).unwrap();
     drop(region.read().unwrap());
+}
+
+/// A record of another hand: nothing of a file may ever lie in a region, and nothing of a region past the segment.
+#[test]
+fn a_record_whose_regions_cannot_be_is_refused() {
+    let store = tempfile::tempdir().unwrap();
+    let session = open(store.path());
+    let segment = session.segment("memory", 2 * MIB).unwrap();
+    segment.write(MIB, b"content").unwrap();
+    session.suspend().unwrap();
+    let home = DirHome::open(Arc::new(RealDisk), store.path().to_owned());
+    let whole = |start, len| RangeAttribute {
+        start,
+        len,
+        kind: RangeKind::Drop,
+    };
+    let mib = MIB as u64;
+    for (ranges, is_good) in [
+        (vec![whole(0, mib)], true),
+        (vec![whole(0, mib + 16384)], false),
+        (vec![whole(mib, mib)], false),
+        (vec![whole(0, 4096)], false),
+        (vec![whole(2 * mib, mib)], false),
+        (vec![whole(0, mib), whole(mib + 16384, mib - 16384)], true),
+    ] {
+        let holder = Holder {
+            pid: std::process::id(),
+            host: "box".into(),
+            program: "forger".into(),
+            since: std::time::SystemTime::now().into(),
+        };
+        let mut lease = home.acquire(&"image".parse().unwrap(), holder).unwrap();
+        let head = lease.head().unwrap().clone();
+        let mut commit = head.commit;
+        commit.parents = vec![head.commit_id];
+        commit.segments[0].ranges.clone_from(&ranges);
+        lease.publish(&commit, &head.mark).unwrap();
+        drop(lease);
+        match options(store.path()).open("image") {
+            Ok(_session) => assert!(is_good, "{ranges:?}"),
+            Err(OpenError::BadRecord { .. }) => assert!(!is_good, "{ranges:?}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
