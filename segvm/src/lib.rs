@@ -33,13 +33,14 @@ pub use collections::{BTreeMap, Box, HashMap, Text, Vec};
 pub use persist::{Maybe, Persist};
 pub use region::{Attribute, Region, Secret};
 pub use root::{ReadGuard, Root, WriteGuard};
-pub use segment::{ClaimError, Fingerprint, Owner, Segment, SegmentOptions};
+pub use segment::{ClaimError, Fingerprint, KernelWrite, Owner, Segment, SegmentOptions};
 pub use segvm_blockcache::{BlockSize, CommitId};
+pub use segvm_os::Engine;
 pub use session::{
     Automatic, Cause, Checkpoint, Error, OpenError, Resumed, Session, SessionOptions, SuspendError,
     default_store,
 };
-pub use world::World;
+pub use world::{World, WorldError};
 
 /// The programs in the guide, so that they compile.
 #[cfg(doctest)]

@@ -229,6 +229,21 @@ pub trait Kernel: fmt::Debug + Send + Sync {
     /// # Safety
     /// Every page of the ranges is readable, and no thread writes to them during the call.
     unsafe fn copy_quiet(&self, ranges: &[PageRange], out: &mut [u8]) -> Result<(), KernelError>;
+
+    /// Says that system calls are going to write into the range: until [`end_kernel_write`](Kernel::end_kernel_write) with the
+    /// same range it is not armed, and every scan of registered pages reports it.
+    ///
+    /// For engines that protect pages from writing: a system call cannot be let through as the program's own writes are, and
+    /// would answer `EFAULT`. Elsewhere nothing to do. May be said several times; each has its end.
+    fn begin_kernel_write(&self, range: PageRange) -> Result<(), KernelError> {
+        let _the_kernel_notes_it_itself = range;
+        Ok(())
+    }
+
+    /// Takes back what [`begin_kernel_write`](Kernel::begin_kernel_write) said.
+    fn end_kernel_write(&self, range: PageRange) {
+        let _nothing_was_said = range;
+    }
 }
 
 /// A userfaultfd in asynchronous write-protect mode: which ranges it watches, and the arming of their pages.

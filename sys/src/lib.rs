@@ -2,6 +2,7 @@
 //!
 //! Linux on 64-bit machines only. `unsafe` lives here; each of its files is argued in docs/unsafe.md.
 mod aligned_buf;
+mod engine;
 mod file_map;
 mod kernel;
 mod model;
@@ -12,6 +13,7 @@ mod sigbus;
 mod writeback;
 
 pub use aligned_buf::AlignedBuf;
+pub use engine::{Engine, UnknownEngine, Without, best_engine, open_engine, open_engine_without};
 pub use file_map::FileMap;
 pub use kernel::{Kernel, KernelError, Mappable, Query, Watch};
 pub use model::{ModelCall, ModelFault, ModelKernel, ModelPage};

@@ -198,3 +198,153 @@ fn a_process_that_may_open_no_more_files_hears_the_rest() {
     );
     assert_eq!(output.status.signal(), Some(libc::SIGBUS));
 }
+
+/// An armed page by the engine whose handler lets writes through, and the page after it.
+fn armed() -> (std::sync::Arc<dyn Kernel>, PageRange) {
+    let kernel = segvm_os::open_engine(segvm_os::Engine::Mprotect).unwrap();
+    let page = kernel.page_size();
+    let range = PageRange::new(page, 0x5a00_0000_0000, 2 * page.bytes()).unwrap();
+    kernel.reserve(range).unwrap();
+    // SAFETY: reserved just now.
+    unsafe { kernel.commit(range) }.unwrap();
+    let watch = kernel.watch().unwrap();
+    // SAFETY: as above.
+    unsafe { watch.register(range) }.unwrap();
+    // SAFETY: as above.
+    unsafe { watch.arm(range) }.unwrap();
+    std::mem::forget(watch);
+    (kernel, range)
+}
+
+fn put(at: usize) {
+    let to = std::ptr::with_exposed_provenance_mut::<u8>(at);
+    // SAFETY: it is not where the child is to die of it; elsewhere it is committed memory.
+    unsafe { to.write_volatile(1) };
+}
+
+#[test]
+fn writes_are_let_through_and_stale_ones_still_kill() {
+    if is_child() {
+        let (kernel, range) = armed();
+        put(range.start());
+        // SAFETY: nobody needs it any more, says the test.
+        unsafe { kernel.fence(range) }.unwrap();
+        let watch = watch_faults(range, FaultKind::Forbidden, "session notes is closed").unwrap();
+        std::mem::forget(watch);
+        eprintln!("still here");
+        put(range.start());
+        return;
+    }
+    let output = child_of("writes_are_let_through_and_stale_ones_still_kill");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("still here\n"), "{said}");
+    assert!(
+        said.contains("session notes is closed (at 0x5a0000000000"),
+        "{said}"
+    );
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV));
+}
+
+#[test]
+fn a_page_that_was_made_read_only_is_not_written_to() {
+    if is_child() {
+        let (kernel, range) = armed();
+        // SAFETY: the write below is what is tested.
+        unsafe { kernel.set_writable(range, false) }.unwrap();
+        put(range.start());
+        return;
+    }
+    let output = child_of("a_page_that_was_made_read_only_is_not_written_to");
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV));
+}
+
+/// Lifting the write protection does not help it: it would be tried again for ever.
+#[test]
+fn running_code_in_an_armed_page_kills() {
+    if is_child() {
+        let (_kernel, range) = armed();
+        // SAFETY: it is none; the child dies of it, which is what is tested.
+        let code = unsafe { std::mem::transmute::<usize, extern "C" fn()>(range.start()) };
+        code();
+        return;
+    }
+    let output = child_of("running_code_in_an_armed_page_kills");
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV));
+}
+
+/// Who handled faults before us hears of all but ours, with the signals blocked that it asked for.
+#[test]
+fn an_earlier_handler_hears_of_foreign_faults_alone() {
+    extern "C" fn earlier(_: libc::c_int) {
+        // SAFETY: all zero is a set.
+        let mut mask: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: only reads; a whole set to write into.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut mask) };
+        // SAFETY: a whole set to look into.
+        let blocked = |signal| unsafe { libc::sigismember(&raw const mask, signal) } == 1;
+        let as_asked = blocked(libc::SIGSEGV) && blocked(libc::SIGUSR1) && !blocked(libc::SIGUSR2);
+        // SAFETY: async-signal-safe; ends the child.
+        unsafe { libc::_exit(if as_asked { 42 } else { 43 }) };
+    }
+    if is_child() {
+        // SAFETY: all zero is a sigaction.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        let handler: extern "C" fn(libc::c_int) = earlier;
+        action.sa_sigaction = handler as libc::sighandler_t;
+        // SAFETY: a whole set to write into.
+        unsafe { libc::sigaddset(&raw mut action.sa_mask, libc::SIGUSR1) };
+        // SAFETY: a whole sigaction with a handler that is async-signal-safe.
+        unsafe { libc::sigaction(libc::SIGSEGV, &raw const action, std::ptr::null_mut()) };
+        let (_kernel, range) = armed();
+        put(range.start());
+        eprintln!("still here");
+        put(0x5a10_0000_0000);
+        return;
+    }
+    let output = child_of("an_earlier_handler_hears_of_foreign_faults_alone");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("still here\n"));
+    assert_eq!(output.status.code(), Some(42));
+}
+
+/// A second copy of this library has a handler of its own, which passes on what is not its: that is what one that was
+/// installed after ours and passes everything on looks like to ours.
+#[test]
+fn a_later_handler_that_passes_on_does_not_stop_ours() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static BEFORE: AtomicUsize = AtomicUsize::new(0);
+    static PASSED: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn later(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        type Full = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
+        PASSED.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: what the kernel said the handler was, with the signature that its flags said.
+        let next = unsafe { std::mem::transmute::<usize, Full>(BEFORE.load(Ordering::Relaxed)) };
+        next(signal, info, context);
+    }
+    if is_child() {
+        let (_kernel, range) = armed();
+        // SAFETY: all zero is a sigaction.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: all zero is a sigaction.
+        let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
+        let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) = later;
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        // SAFETY: whole sigactions, one to read and one to write into.
+        unsafe { libc::sigaction(libc::SIGSEGV, std::ptr::null(), &raw mut before) };
+        assert!(before.sa_flags & libc::SA_SIGINFO != 0);
+        BEFORE.store(before.sa_sigaction, Ordering::Relaxed);
+        // SAFETY: a whole sigaction with a handler that is async-signal-safe.
+        unsafe { libc::sigaction(libc::SIGSEGV, &raw const action, std::ptr::null_mut()) };
+        put(range.start());
+        put(range.end() - 1);
+        assert_eq!(PASSED.load(Ordering::Relaxed), 2);
+        eprintln!("still here");
+        return;
+    }
+    let output = child_of("a_later_handler_that_passes_on_does_not_stop_ours");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("still here\n") && output.status.success(),
+        "{said}"
+    );
+}

@@ -137,8 +137,8 @@ impl SegmentOptions {
 /// [`as_ptr`](Segment::as_ptr) instead holds a pass of [`Session::enter`](crate::Session::enter) meanwhile.
 #[derive(Clone)]
 pub struct Segment {
-    core: Arc<Core>,
-    shared: Arc<Shared>,
+    pub(super) core: Arc<Core>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl fmt::Debug for Segment {
@@ -277,7 +277,7 @@ impl Segment {
         Ok(())
     }
 
-    fn check(&self, offset: usize, len: usize) {
+    pub(super) fn check(&self, offset: usize, len: usize) {
         assert!(
             offset.checked_add(len).is_some_and(|end| end <= self.len()),
             "{len} bytes at {offset} do not lie in segment `{}` of {} bytes",

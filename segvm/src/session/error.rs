@@ -15,6 +15,7 @@ use crate::{
     region::RegionError,
     root::{GuardError, RootError},
     segment::{Fingerprint, ranges::ClaimError},
+    world::WorldError,
 };
 
 /// Why an image could not be opened or restored.
@@ -59,6 +60,9 @@ pub enum OpenError {
     /// Memory could not be mapped, or the machine lacks what tracking needs.
     #[error(transparent)]
     Memory(#[from] KernelError),
+    /// The engine that was asked for is not one, or does not work here.
+    #[error(transparent)]
+    World(#[from] WorldError),
     /// The record's marks make no sense.
     #[error("the newest record: {0}")]
     Marks(#[from] MarksError),

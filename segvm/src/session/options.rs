@@ -2,6 +2,8 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
+use segvm_os::Engine;
+
 use super::{Opening, Session, error::OpenError};
 use crate::{
     hooks::{Flush, HookList, Outcome, Resuming},
@@ -20,6 +22,7 @@ use crate::{
 pub struct SessionOptions {
     store: Option<PathBuf>,
     gate_timeout: Option<Duration>,
+    engine: Option<Engine>,
     world: Option<World>,
     any_program: bool,
     hooks: HookList,
@@ -126,6 +129,15 @@ impl SessionOptions {
         self
     }
 
+    /// Finds out what was written by this engine, instead of the one that `SEGVM_ENGINE` names or the best one here.
+    ///
+    /// - **Errors**: opening is refused, naming the engine and what it lacks, where it does not work.
+    #[must_use]
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
     /// Runs the session on other memory and files: for simulations.
     #[must_use]
     pub fn world(mut self, world: World) -> Self {
@@ -138,9 +150,10 @@ impl SessionOptions {
     /// - **Cost**: O(segments + runs that they lie in); the content is not read.
     /// - **Errors**: [`OpenError::Lease`] at once if another writer has it, naming its pid, host, program and since when.
     pub fn open(&self, image: &str) -> Result<Session, OpenError> {
-        let world = match &self.world {
-            Some(world) => world.clone(),
-            None => World::real()?,
+        let world = match (&self.world, self.engine) {
+            (Some(world), _) => world.clone(),
+            (None, Some(engine)) => World::real_with(engine)?,
+            (None, None) => World::real()?,
         };
         let store = match &self.store {
             Some(store) => store.clone(),

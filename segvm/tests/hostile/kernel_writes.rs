@@ -49,6 +49,7 @@ fn model(bytes: &mut [u8], from: u64, to: u64) {
 fn read_into(segment: &Segment, at: usize, from: &File, offset: Option<i64>) {
     let into = ptr::with_exposed_provenance_mut(segment.as_ptr() as usize + at);
     let fd = from.as_raw_fd();
+    let _leave = segment.will_write(at, PIECE).unwrap();
     let read = match offset {
         // SAFETY: the piece is committed memory of the segment, and the caller is inside the gate.
         Some(offset) => unsafe { libc::pread(fd, into, PIECE, offset) },

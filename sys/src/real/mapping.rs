@@ -60,7 +60,7 @@ pub(super) fn populate_read(range: PageRange) -> Result<(), KernelError> {
 
 /// # Safety
 /// As [`Kernel::set_writable`](crate::Kernel::set_writable).
-pub(super) unsafe fn set_writable(range: PageRange, writable: bool) -> Result<(), KernelError> {
+pub(crate) unsafe fn set_writable(range: PageRange, writable: bool) -> Result<(), KernelError> {
     if range.is_empty() {
         return Ok(());
     }

@@ -12,8 +12,8 @@ mod uffd;
 
 use rustix::io::Errno;
 
-pub(crate) use self::uffd::open as open_userfaultfd;
-use self::{owner::Owner, scan::Scanner, uffd::AsyncWatch};
+pub(crate) use self::{mapping::set_writable, owner::Owner, uffd::open as open_userfaultfd};
+use self::{scan::Scanner, uffd::AsyncWatch};
 use crate::{
     kernel::{Kernel, KernelError, Mappable, Query, Watch},
     page::{PageRange, PageSize},
@@ -47,6 +47,16 @@ impl RealKernel {
             page,
             owner: Owner::this_process(),
             scanner: Scanner::open(),
+        })
+    }
+
+    /// Tells whether `PAGEMAP_SCAN` works here.
+    pub(crate) fn can_scan(&self) -> bool {
+        let nothing = PageRange::covering(self.page, 0, self.page.bytes());
+        nothing.is_some_and(|page| {
+            self.scanner
+                .scan(self.page, page, Query::Touched, &mut Vec::new())
+                .is_ok()
         })
     }
 }
@@ -147,7 +157,7 @@ impl Kernel for RealKernel {
 }
 
 /// The error of a system call on a range.
-fn failed(call: &'static str, range: PageRange, errno: Errno) -> KernelError {
+pub(crate) fn failed(call: &'static str, range: PageRange, errno: Errno) -> KernelError {
     KernelError::Call {
         call,
         range,

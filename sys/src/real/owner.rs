@@ -11,15 +11,15 @@ use crate::kernel::KernelError;
 
 /// The process in which something was made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Owner(Pid);
+pub(crate) struct Owner(Pid);
 
 impl Owner {
-    pub(super) fn this_process() -> Self {
+    pub(crate) fn this_process() -> Self {
         Self(getpid())
     }
 
     /// Answers the pid, or [`KernelError::Forked`] in any other process.
-    pub(super) fn check(self) -> Result<Pid, KernelError> {
+    pub(crate) fn check(self) -> Result<Pid, KernelError> {
         if getpid() == self.0 {
             Ok(self.0)
         } else {

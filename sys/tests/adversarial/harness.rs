@@ -50,12 +50,12 @@ pub(crate) fn kernel_and_range(base: usize, len: usize) -> (RealKernel, PageRang
     (kernel, range)
 }
 
-pub(crate) fn commit(kernel: &RealKernel, range: PageRange) {
+pub(crate) fn commit(kernel: &dyn Kernel, range: PageRange) {
     // SAFETY: the test reserved the range and does not use it yet.
     unsafe { kernel.commit(range) }.unwrap();
 }
 
-pub(crate) fn map(kernel: &RealKernel, range: PageRange) {
+pub(crate) fn map(kernel: &dyn Kernel, range: PageRange) {
     let mut file = tempfile::tempfile().unwrap();
     let bytes: Vec<u8> = (0..=250).cycle().take(range.len()).collect();
     file.write_all(&bytes).unwrap();
@@ -63,7 +63,7 @@ pub(crate) fn map(kernel: &RealKernel, range: PageRange) {
     unsafe { kernel.map_file(range, &Painted(file), 0) }.unwrap();
 }
 
-pub(crate) fn watch(kernel: &RealKernel, range: PageRange) -> Box<dyn Watch> {
+pub(crate) fn watch(kernel: &dyn Kernel, range: PageRange) -> Box<dyn Watch> {
     let watch = kernel.watch().unwrap();
     // SAFETY: the test reserved the range.
     unsafe { watch.register(range) }.unwrap();
@@ -99,7 +99,7 @@ pub(crate) struct Shadow {
 
 impl Shadow {
     /// As memory is now, when nobody writes.
-    pub(crate) fn of(kernel: &RealKernel, range: PageRange) -> Self {
+    pub(crate) fn of(kernel: &dyn Kernel, range: PageRange) -> Self {
         let mut bytes = vec![0; range.len()];
         kernel.copy_racing(&[range], &mut bytes).unwrap();
         Self {
@@ -109,7 +109,7 @@ impl Shadow {
         }
     }
 
-    pub(crate) fn copy(&mut self, kernel: &RealKernel, runs: &[PageRange]) {
+    pub(crate) fn copy(&mut self, kernel: &dyn Kernel, runs: &[PageRange]) {
         let len = runs.iter().map(|run| run.len()).sum();
         let mut copy = vec![0; len];
         kernel.copy_racing(runs, &mut copy).unwrap();
@@ -123,7 +123,7 @@ impl Shadow {
         self.pages += len / kernel.page_size().bytes();
     }
 
-    pub(crate) fn round(&mut self, kernel: &RealKernel) -> usize {
+    pub(crate) fn round(&mut self, kernel: &dyn Kernel) -> usize {
         let mut runs = Vec::new();
         kernel
             .scan(self.range, Query::WrittenRearm, &mut runs)
@@ -133,7 +133,7 @@ impl Shadow {
     }
 
     /// Pages that differ from memory, when nobody writes.
-    pub(crate) fn lost(&self, kernel: &RealKernel) -> usize {
+    pub(crate) fn lost(&self, kernel: &dyn Kernel) -> usize {
         let now = Self::of(kernel, self.range).bytes;
         let size = kernel.page_size().bytes();
         let pairs = now.chunks(size).zip(self.bytes.chunks(size));
@@ -182,7 +182,7 @@ pub(crate) fn store(range: PageRange, seed: &mut u64) {
 ///
 /// Often, because a later write to the same page hides that an earlier one was lost.
 pub(crate) fn nothing_is_lost(
-    kernel: &RealKernel,
+    kernel: &dyn Kernel,
     range: PageRange,
     writers: u64,
     write: impl Fn(PageRange, &mut u64) + Sync,

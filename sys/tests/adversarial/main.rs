@@ -9,6 +9,7 @@
     reason = "a failed test panics"
 )]
 mod harness;
+mod mprotect;
 
 use std::{
     fs::File,

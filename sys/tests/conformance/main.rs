@@ -1,4 +1,4 @@
-//! One suite for every [`Kernel`](segvm_os::Kernel): the real one and the model obey it alike.
+//! One suite for every [`Kernel`](segvm_os::Kernel): the real one by each engine, and the model obey it alike.
 //!
 //! Ranges are smaller than a huge page and not aligned to one; fault-around, which only the real kernel does, is allowed
 //! for.
@@ -13,28 +13,30 @@ mod tracking;
 
 macro_rules! suite {
     ($($room:ident: $($rule:ident,)*;)*) => {
-        mod real {
-            use segvm_os::RealKernel;
-            use crate::subject::Real;
-            $($(
+        suite!(@ real: crate::subject::Real::with(Engine::WpAsync, Without::default()), $($($room $rule)*)*);
+        suite!(@ model: crate::subject::Model(segvm_os::ModelKernel::new()), $($($room $rule)*)*);
+        suite!(@ mprotect: crate::subject::Real::with(Engine::Mprotect, Without::default()), $($($room $rule)*)*);
+        suite!(@ mprotect_on_an_old_kernel: crate::subject::Real::with(Engine::Mprotect, OLD), $($($room $rule)*)*);
+    };
+    (@ $subject:ident: $make:expr, $($room:ident $rule:ident)*) => {
+        mod $subject {
+            #[allow(unused_imports, reason = "not every subject has an engine")]
+            use {segvm_os::{Engine, Without}, crate::OLD};
+            $(
                 #[test]
                 fn $rule() {
-                    crate::$room::$rule(&Real(RealKernel::new().unwrap()));
+                    crate::$room::$rule(&$make);
                 }
-            )*)*
-        }
-        mod model {
-            use segvm_os::ModelKernel;
-            use crate::subject::Model;
-            $($(
-                #[test]
-                fn $rule() {
-                    crate::$room::$rule(&Model(ModelKernel::new()));
-                }
-            )*)*
+            )*
         }
     };
 }
+
+/// What an engine that is for any kernel must do without.
+const OLD: segvm_os::Without = segvm_os::Without {
+    pagemap_scan: true,
+    process_vm_readv: true,
+};
 
 suite! {
     memory:
@@ -60,5 +62,6 @@ suite! {
     a_scan_that_fails_reports_nothing_and_may_have_armed,
     replacing_a_mapping_ends_its_registration,
     installed_pages_are_armed_and_only_where_none_was,
+    what_the_kernel_writes_to_is_written_to_and_reported,
     ;
 }

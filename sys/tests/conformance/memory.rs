@@ -181,7 +181,13 @@ pub(crate) fn discarded_memory_is_zero_and_unarmed(s: &dyn Subject) {
     // Pages that were written and armed, written since, and armed without ever being there.
     // SAFETY: committed above, nothing refers to it.
     unsafe { k.discard(pages(k, base, 3, 4)) }.unwrap();
-    assert_eq!(found(k, range, Query::Touched), [0, 1, 2, 7]);
+    // The last one has a mark only.
+    let touched: &[usize] = if s.in_page_table() {
+        &[0, 1, 2, 7]
+    } else {
+        &[0, 1, 2]
+    };
+    assert_eq!(found(k, range, Query::Touched), touched);
     assert_eq!(found(k, range, Query::Written), [3, 4, 5, 6]);
     assert_eq!((s.read(base + 2 * size), s.read(base + 3 * size)), (9, 0));
     // It is registered as before.

@@ -4,13 +4,19 @@ use std::{
     fs::File,
     io::{self, Write as _},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd},
         unix::fs::FileExt,
     },
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use segvm_os::{Kernel, KernelError, Mappable, ModelKernel, PageRange, Query, RealKernel, Watch};
+use segvm_os::{
+    Engine, Kernel, KernelError, Mappable, ModelKernel, PageRange, Query, Watch, Without,
+    open_engine_without,
+};
 
 /// A kernel under test, and a program that uses its memory.
 pub(crate) trait Subject {
@@ -19,13 +25,45 @@ pub(crate) trait Subject {
     fn read(&self, at: usize) -> u8;
     /// Whether core dumps and forked children have nothing of the page.
     fn is_secluded(&self, at: usize) -> bool;
+
+    /// Has a system call write to memory; it must succeed.
+    fn kernel_writes(&self, at: usize, bytes: &[u8]) {
+        self.write(at, bytes);
+    }
+
+    /// Whether the page table keeps track of what is armed, with what that brings: marks on absent pages, scans that fail
+    /// half-way, the installing of pages.
+    fn in_page_table(&self) -> bool {
+        true
+    }
 }
 
-pub(crate) struct Real(pub(crate) RealKernel);
+/// A kernel that really is one, by any engine.
+pub(crate) struct Real(pub(crate) Arc<dyn Kernel>, pub(crate) Engine);
+
+impl Real {
+    pub(crate) fn with(engine: Engine, without: Without) -> Self {
+        Self(open_engine_without(engine, without).unwrap(), engine)
+    }
+}
 
 impl Subject for Real {
     fn kernel(&self) -> &dyn Kernel {
-        &self.0
+        &*self.0
+    }
+
+    fn in_page_table(&self) -> bool {
+        self.1 == Engine::WpAsync
+    }
+
+    fn kernel_writes(&self, at: usize, bytes: &[u8]) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let into = std::ptr::with_exposed_provenance_mut(at);
+        // SAFETY: the tests give memory that they committed or mapped, of which no reference exists.
+        let done = unsafe { libc::pread(file.as_fd().as_raw_fd(), into, bytes.len(), 0) };
+        let error = io::Error::last_os_error();
+        assert_eq!(usize::try_from(done), Ok(bytes.len()), "{error}");
     }
 
     fn write(&self, at: usize, bytes: &[u8]) {
