@@ -62,6 +62,26 @@ fn images_are_listed_in_aligned_columns() {
 }
 
 #[test]
+fn a_damaged_image_hides_no_other() {
+    let place = Place::new();
+    place.image("bad", 1);
+    place.image("good", 1);
+    let lease = place.store().join("images/bad/lease");
+    let mut bytes = std::fs::read(&lease).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&lease, bytes).unwrap();
+    let ran = place.run(&["images"]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.out.contains("\ngood   local  1 MiB  32 KiB"), "{ran:?}");
+    assert!(ran.out.contains("\nbad    local  1 MiB  32 KiB"), "{ran:?}");
+    assert!(ran.err.contains("bad/lease is damaged"), "{ran:?}");
+    let ran = place.run(&["fsck"]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.out.contains("damaged: bad."), "{ran:?}");
+    place.fails(4, &["lease", "bad"]);
+}
+
+#[test]
 fn a_commit_of_a_program_that_runs_can_be_read() {
     let place = Place::new();
     let session = place.open("notes");

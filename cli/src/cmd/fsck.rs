@@ -29,7 +29,13 @@ pub(super) fn run(local: &Local, deep: bool, out: &mut Output) -> Result<Code, F
     let mut roots = Roots::default();
     let mut unread = Vec::new();
     for image in local.home.images()? {
-        if let Err(why) = roots.add(local, &image) {
+        let mut read = || {
+            roots.add(local, &image)?;
+            // The lease is no root, and an image whose lease cannot be read cannot be opened.
+            local.home.holder(&image)?;
+            Ok(())
+        };
+        if let Err(why) = read() {
             let image = image.to_string();
             unread.push(Unread { image, why });
         }

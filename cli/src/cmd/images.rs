@@ -40,20 +40,34 @@ pub(super) fn run(local: &Local, args: &Images, out: &mut Output) -> Result<(), 
         Some(Err(error)) => return Err(error),
     };
     let mut rows = Vec::with_capacity(names.len());
+    // One damaged image must not hide the others: it is said last, and the exit code says it too.
+    let mut failed = None;
     for image in names {
-        let head = local.home.image(&image)?.and_then(|state| state.head);
-        let stored = head
-            .as_ref()
-            .zip(store.as_ref())
-            // One damaged image must not hide the others; `show` and `fsck` name the damage.
-            .and_then(|(head, store)| blocks::stored_of(store, &image, head).ok());
+        let mut note = |error| {
+            failed.get_or_insert(Failure::Home(error));
+            None
+        };
+        let state = local.home.image(&image).unwrap_or_else(&mut note);
+        let head = state.and_then(|state| state.head);
+        let holder = local.home.holder(&image).unwrap_or_else(|error| {
+            note(error);
+            None
+        });
+        let of_head = head.as_ref().zip(store.as_ref());
+        // What is damaged in its trees, `show` and `fsck` name.
+        let stored = of_head.and_then(|(head, store)| blocks::stored_of(store, &image, head).ok());
         rows.push(Row {
-            holder: local.home.holder(&image)?,
+            holder,
             head,
             stored,
             image,
         });
     }
+    show(local, &rows, out)?;
+    failed.map_or(Ok(()), Err)
+}
+
+fn show(local: &Local, rows: &[Row], out: &mut Output) -> Result<(), Failure> {
     if out.is_json() {
         return out.json(&rows.iter().map(to_json).collect());
     }
@@ -68,7 +82,7 @@ pub(super) fn run(local: &Local, args: &Images, out: &mut Output) -> Result<(), 
     ];
     let mut table = Table::new(&heads);
     let none = || "-".to_owned();
-    for row in &rows {
+    for row in rows {
         let head = row.head.as_ref();
         table.row([
             row.image.to_string(),
