@@ -62,6 +62,30 @@ fn images_are_listed_in_aligned_columns() {
 }
 
 #[test]
+fn many_images_are_listed_in_order() {
+    let place = Place::new();
+    place.image("a", 1);
+    let images = place.store().join("images");
+    for n in 0..600 {
+        let copy = images.join(format!("n{n:03}"));
+        std::fs::create_dir(&copy).unwrap();
+        for name in ["log", "lease"] {
+            std::fs::copy(images.join("a").join(name), copy.join(name)).unwrap();
+        }
+    }
+    let found = place.json(&["images"]);
+    let found = found.as_array().unwrap();
+    assert_eq!(found.len(), 601);
+    assert!(found.is_sorted_by_key(|image| image["image"].as_str()));
+    for image in found {
+        assert_eq!(
+            (&image["commits"], &image["stored"]),
+            (&json!(1), &json!(2 * BLOCK))
+        );
+    }
+}
+
+#[test]
 fn a_damaged_image_hides_no_other() {
     let place = Place::new();
     place.image("bad", 1);

@@ -1,8 +1,10 @@
 //! `segvm images`: what is in the store.
 
+use std::{sync::Arc, thread};
+
 use serde_json::json;
 
-use segvm_blockcache::StoreError;
+use segvm_blockcache::{Store, StoreError};
 use segvm_home::{Holder, ImageName, Record};
 
 use super::{blocks, holder_json, size_of, whereabouts};
@@ -15,6 +17,9 @@ use crate::{
 
 /// Up to so many images, how much each has stored is found out unasked: it reads a file for each segment.
 const FEW: usize = 1000;
+
+/// A thread is not worth making for less.
+const PER_THREAD: usize = 256;
 
 struct Row {
     image: ImageName,
@@ -39,32 +44,73 @@ pub(super) fn run(local: &Local, args: &Images, out: &mut Output) -> Result<(), 
         None | Some(Err(Failure::Store(StoreError::Closed { .. }))) => None,
         Some(Err(error)) => return Err(error),
     };
-    let mut rows = Vec::with_capacity(names.len());
-    // One damaged image must not hide the others: it is said last, and the exit code says it too.
-    let mut failed = None;
-    for image in names {
-        let mut note = |error| {
-            failed.get_or_insert(Failure::Home(error));
-            None
-        };
-        let state = local.home.image(&image).unwrap_or_else(&mut note);
-        let head = state.and_then(|state| state.head);
-        let holder = local.home.holder(&image).unwrap_or_else(|error| {
-            note(error);
-            None
-        });
-        let of_head = head.as_ref().zip(store.as_ref());
-        // What is damaged in its trees, `show` and `fsck` name.
-        let stored = of_head.and_then(|(head, store)| blocks::stored_of(store, &image, head).ok());
-        rows.push(Row {
-            holder,
-            head,
-            stored,
-            image,
-        });
-    }
+    let (rows, failed) = look(local, &names, store.as_ref());
     show(local, &rows, out)?;
     failed.map_or(Ok(()), Err)
+}
+
+/// Looks at all images, a part of them in each thread: it is a dozen system calls each. The first failure is told beside what
+/// else was found: one damaged image must not hide the others.
+fn look(
+    local: &Local,
+    names: &[ImageName],
+    store: Option<&Arc<Store>>,
+) -> (Vec<Row>, Option<Failure>) {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let each = names.len().div_ceil(threads).max(PER_THREAD);
+    let part = |names: &[ImageName]| {
+        let mut failed = None;
+        let rows: Vec<Row> = names
+            .iter()
+            .map(|image| row(local, image, store, &mut failed))
+            .collect();
+        (rows, failed)
+    };
+    let mut chunks = names.chunks(each);
+    let first = chunks.next().unwrap_or_default();
+    thread::scope(|scope| {
+        let others: Vec<_> = chunks
+            .map(|names| scope.spawn(move || part(names)))
+            .collect();
+        let (mut rows, mut failed) = part(first);
+        for other in others {
+            let (more, failure) = other
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            rows.extend(more);
+            failed = failed.or(failure);
+        }
+        (rows, failed)
+    })
+}
+
+fn row(
+    local: &Local,
+    image: &ImageName,
+    store: Option<&Arc<Store>>,
+    failed: &mut Option<Failure>,
+) -> Row {
+    let mut note = |error| {
+        failed.get_or_insert(Failure::Home(error));
+    };
+    let state = local.home.image(image).unwrap_or_else(|error| {
+        note(error);
+        None
+    });
+    let holder = local.home.holder(image).unwrap_or_else(|error| {
+        note(error);
+        None
+    });
+    let head = state.and_then(|state| state.head);
+    // What is damaged in its trees, `show` and `fsck` name.
+    let of_head = head.as_ref().zip(store);
+    let stored = of_head.and_then(|(head, store)| blocks::stored_of(store, image, head).ok());
+    Row {
+        image: image.clone(),
+        head,
+        holder,
+        stored,
+    }
 }
 
 fn show(local: &Local, rows: &[Row], out: &mut Output) -> Result<(), Failure> {
