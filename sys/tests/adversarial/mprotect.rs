@@ -311,9 +311,10 @@ fn other_signals_during_faults_wait_for_their_turn() {
             // SAFETY: asks for a number.
             let this = unsafe { libc::pthread_self() };
             writer.store(this as usize, Ordering::Release);
-            let mut seed = 1;
             while !stop.load(Ordering::Relaxed) {
-                store(range, &mut seed);
+                for page in 0..500 {
+                    word(range, page * 512).store(page, Ordering::Relaxed);
+                }
             }
         });
         let thread = loop {
@@ -322,12 +323,13 @@ fn other_signals_during_faults_wait_for_their_turn() {
                 thread => break thread as libc::pthread_t,
             }
         };
-        for _ in 0..2000 {
-            // SAFETY: the thread lives: it stops only when told below.
-            assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
+        for _ in 0..5000 {
             kernel
                 .scan(range, Query::WrittenRearm, &mut Vec::new())
                 .unwrap();
+            // The writer is faulting on one page after the other now.
+            // SAFETY: the thread lives: it stops only when told below.
+            assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
         }
         stop.store(true, Ordering::Relaxed);
     });
