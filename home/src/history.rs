@@ -1,5 +1,7 @@
 //! The commits that an image goes back to: its own, and beyond the point where it was branched off another.
 
+use std::collections::BTreeSet;
+
 use segvm_blockcache::CommitId;
 
 use crate::{
@@ -50,27 +52,35 @@ impl<'a, H: Home + ?Sized> History<'a, H> {
 
     /// Goes on at the commit that the image was branched off.
     fn cross(&mut self) -> Option<Result<Record, HomeError>> {
-        let (image, parent) = branched_from(&self.last.take()?)?;
-        let log = match self.home.log(&image) {
-            Ok(log) => log,
-            Err(error) => return Some(Err(error)),
-        };
-        self.log = LogOf(log);
-        // What the other image did after the branch is not part of this one's history.
-        loop {
-            match self.log.0.next() {
-                Some(Ok(record)) if record.commit_id == parent => {
-                    self.last = Some(record.clone());
-                    return Some(Ok(record));
-                }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Some(Err(self.end(error.into()))),
-                None => {
-                    self.gone = Some(image);
-                    return None;
+        let (named, parent) = branched_from(&self.last.take()?)?;
+        let (mut image, mut looked) = (named.clone(), BTreeSet::new());
+        // What the other image did after the branch is not part of this one's history. It may have the commit from the image
+        // that it was itself branched off. Names that were given again could lead in a circle.
+        while looked.insert(image.clone()) {
+            let log = match self.home.log(&image) {
+                Ok(log) => log,
+                Err(error) => return Some(Err(error)),
+            };
+            self.log = LogOf(log);
+            let mut first = None;
+            loop {
+                match self.log.0.next() {
+                    Some(Ok(record)) if record.commit_id == parent => {
+                        self.last = Some(record.clone());
+                        return Some(Ok(record));
+                    }
+                    Some(Ok(record)) => first = Some(record),
+                    Some(Err(error)) => return Some(Err(self.end(error.into()))),
+                    None => break,
                 }
             }
+            match first.as_ref().and_then(branched_from) {
+                Some((before, _)) => image = before,
+                None => break,
+            }
         }
+        self.gone = Some(named);
+        None
     }
 
     fn end(&mut self, error: HomeError) -> HomeError {

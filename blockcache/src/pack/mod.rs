@@ -19,7 +19,7 @@ mod mark;
 pub(crate) mod open;
 pub(crate) mod seal;
 pub(crate) mod sealed;
-mod table;
+pub(crate) mod table;
 pub(crate) mod walk;
 mod writer;
 

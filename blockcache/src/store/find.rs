@@ -161,6 +161,9 @@ impl Store {
         if let Some(place) = self.known().find(&*self.disk, kind, id)? {
             return Ok(Some(place));
         }
+        if let Some(place) = self.find_along(kind, id) {
+            return Ok(Some(place));
+        }
         let damaged = self.list_packs()?;
         match self.known().find(&*self.disk, kind, id)? {
             Some(place) => Ok(Some(place)),

@@ -9,12 +9,14 @@
 //! | `find`, `lookup` | which of them has an id |
 //! | `read` | bytes by id or place, their hash checked |
 //! | `adopt` | seals what a dead writer left |
-//! | `view` | the same, without a lease: also from packs that are not sealed yet |
+//! | `along` | what a living one made durable, for sessions: places too |
+//! | `view` | the same, beside the store, for who only looks |
 //! | `extents` | the extent maps kept beside the packs |
 //!
 //! Opening looks at the format file only. Packs are listed and indexes read when an id is first looked for.
 
 mod adopt;
+mod along;
 pub(crate) mod catalog;
 mod error;
 mod extents;
@@ -58,6 +60,8 @@ pub struct Store {
     _presence: Presence,
     /// Outermost lock of the store; never held while a file is used.
     packs: RwLock<Packs>,
+    /// Packs of living writers elsewhere, as far as they were durable; a leaf lock.
+    along: RwLock<Vec<Arc<along::Along>>>,
     /// Before the lists in the lock order, and only ever tried for: held while indexes are read.
     tabling: Mutex<()>,
 }
@@ -95,6 +99,7 @@ impl Store {
             disk,
             _presence: presence,
             packs: RwLock::new(Packs::default()),
+            along: RwLock::default(),
             tabling: Mutex::new(()),
         }))
     }

@@ -90,6 +90,12 @@ impl Store {
                 Readable::Failed(failure) => Err(NotFound::Failed(path, failure.source())),
             };
         }
+        if let Some(along) = self.along_of(place) {
+            return Ok(Found {
+                file: along.file.clone(),
+                path: along.path.clone(),
+            });
+        }
         let pack = self.sealed_pack(place.pack).map_err(NotFound::Store)?;
         let path = pack.path.clone();
         if !pack.covers(place) {
