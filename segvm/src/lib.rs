@@ -13,6 +13,7 @@
 //! | `heap` | the allocator that lives in a segment |
 //! | `collections` | `Vec`, `Text`, `Box`, `HashMap`, `BTreeMap` in a heap |
 //! | `root` | typed values found by name, and their guards |
+//! | `testing` | for the tests of programs that use this: temporary sessions, programs that are killed |
 //! | `world` | the seams to kernel, files and clock |
 
 mod checkpoint;
@@ -26,9 +27,10 @@ pub mod region;
 pub mod root;
 mod segment;
 mod session;
+pub mod testing;
 mod world;
 
-pub use checkpoint::{CheckpointError, Rounds, Saved};
+pub use checkpoint::{CheckpointError, Rounds, Saved, Takeover};
 pub use collections::{BTreeMap, Box, HashMap, Text, Vec};
 pub use persist::{Maybe, Persist};
 pub use region::{Attribute, Region, Secret};
@@ -38,7 +40,7 @@ pub use segvm_blockcache::{BlockSize, CommitId};
 pub use segvm_os::Engine;
 pub use session::{
     Automatic, Cause, Checkpoint, Error, OpenError, Resumed, Session, SessionOptions, SuspendError,
-    default_store,
+    Verify, default_store,
 };
 pub use world::{World, WorldError};
 

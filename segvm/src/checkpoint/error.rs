@@ -1,9 +1,9 @@
 //! Why a checkpoint could not be made.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use segvm_blockcache::{NodeWriteError, PackError, ReadError, StoreError, TreeError};
-use segvm_home::PublishError;
+use segvm_home::{PublishError, Timestamp};
 use segvm_os::KernelError;
 
 use crate::{gate::GateError, hooks::HookError};
@@ -46,7 +46,13 @@ pub enum CheckpointError {
     Store(#[from] StoreError),
     /// The record could not be appended.
     #[error("recording the checkpoint: {0}")]
-    Publish(#[from] PublishError),
+    Publish(#[source] PublishError),
+    /// The image was stolen from this session, which commits to it no more. Memory and program are untouched.
+    #[error("{by}: Session::branch_here keeps what is in memory, as a new image")]
+    Orphaned {
+        /// Which image, by whom, since when.
+        by: Box<Takeover>,
+    },
     /// The session is closed or suspended.
     #[error("the session is closed")]
     Closed,
@@ -91,6 +97,73 @@ pub enum CheckpointError {
         /// What happened.
         reason: String,
     },
+}
+
+impl CheckpointError {
+    /// Tells whether the next one must fail alike: the session has no image to checkpoint to.
+    pub(crate) fn is_for_good(&self) -> bool {
+        match self {
+            Self::Orphaned { .. } | Self::ReadOnly { .. } => true,
+            Self::Twice { first, .. } => first.is_for_good(),
+            _ => false,
+        }
+    }
+}
+
+/// Who took an image over from the session that had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Takeover {
+    /// The image.
+    pub image: String,
+    /// The process; 0 where it cannot be seen from here.
+    pub pid: u32,
+    /// Its machine, as far as known.
+    pub host: String,
+    /// Its program, as far as known.
+    pub program: String,
+    /// Since when, as far as known.
+    pub since: Option<Timestamp>,
+}
+
+impl fmt::Display for Takeover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            image,
+            pid,
+            host,
+            program,
+            since,
+        } = self;
+        write!(
+            f,
+            "image `{image}` was taken over by {program}, process {pid} on {host}"
+        )?;
+        since.map_or(Ok(()), |since| write!(f, ", since {since}"))
+    }
+}
+
+impl From<PublishError> for CheckpointError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Orphaned {
+                image,
+                pid,
+                host,
+                program,
+                since,
+            } => Self::Orphaned {
+                by: Box::new(Takeover {
+                    image: image.to_string(),
+                    pid,
+                    host,
+                    program,
+                    since,
+                }),
+            },
+            other => Self::Publish(other),
+        }
+    }
 }
 
 pub(crate) trait InSegment<T> {

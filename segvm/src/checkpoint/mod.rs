@@ -36,8 +36,8 @@ use crate::{
     session::core::{Core, State},
 };
 
-pub use self::error::CheckpointError;
 pub(crate) use self::error::InSegment;
+pub use self::error::{CheckpointError, Takeover};
 pub(crate) use self::staging::Staging;
 
 /// A round is worth its while only if more than this is dirty; less is copied in the pause in half a millisecond.
@@ -124,10 +124,14 @@ pub(crate) fn run(
 ) -> Result<Saved, CheckpointError> {
     core.check_process()?;
     state.check_usable(core)?;
+    state.check_writer(core)?;
     let begun = Instant::now();
     let result = capture(core, state, style, progress, begun);
     if let Err(error) = &result {
         state.roll_back(core, error);
+        if let CheckpointError::Orphaned { by } = error {
+            state.become_orphan(by);
+        }
     }
     result
 }
@@ -292,7 +296,8 @@ pub(crate) fn is_fragmented(core: &Core) -> bool {
 /// Happens after a checkpoint is durable, and nothing depends on it: what is written here becomes durable with the next
 /// checkpoint, and a failure costs maps at the next resume.
 pub(crate) fn lay_out_again(core: &Core, state: &mut State, budget: u64) -> u64 {
-    if state.broken.is_some() || core.check_process().is_err() {
+    let may_write = state.check_writer(core).and_then(|()| core.check_process());
+    if state.broken.is_some() || may_write.is_err() {
         return 0;
     }
     let mut left = budget;

@@ -229,7 +229,7 @@ impl Segment {
             return Ok(());
         }
         Err(OpenError::OtherSegment {
-            image: self.core.image.to_string(),
+            image: self.core.image().to_string(),
             segment: self.shared.name.clone(),
             has: format!("{} bytes reserved", self.shared.reservation.len()),
             wanted: format!("{len} bytes (make it with SegmentOptions::reserve)"),

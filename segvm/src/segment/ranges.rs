@@ -164,6 +164,15 @@ impl Ranges {
         Err(ClaimError::Full { len })
     }
 
+    /// Notes that the session that has the range is another image's now.
+    pub(crate) fn pass_on(&self, range: PageRange, owner: &Owner) {
+        if let Some(claim) = self.claims.lock().get_mut(&range.start()) {
+            claim.owner = owner.clone();
+            claim.fault = None;
+            claim.fault = self.watch(range, FaultKind::Unreadable, owner);
+        }
+    }
+
     /// Notes that the session that had the range is closed. The range stays reserved.
     pub(crate) fn retire(&self, range: PageRange) {
         if let Some(claim) = self.claims.lock().get_mut(&range.start()) {

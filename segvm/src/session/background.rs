@@ -186,6 +186,8 @@ enum Command {
     /// So many bytes of old blocks may be written again.
     LayOut(u64),
     Automatic(Automatic),
+    /// There is an image to checkpoint to again.
+    GoOn,
 }
 
 /// The session's thread, made when it is first needed. Ends when the sender is dropped.
@@ -206,8 +208,11 @@ impl Background {
         let work = move || {
             let mut when: Option<Automatic> = None;
             let mut last = Instant::now();
+            // Told once that it cannot be: an orphan asks no more until it is the writer of another image.
+            let mut given_up = false;
             loop {
-                let wait = when.as_ref().map_or(Duration::from_secs(3600), |when| {
+                let due = when.as_ref().filter(|_| !given_up);
+                let wait = due.map_or(Duration::from_secs(3600), |when| {
                     let due = when
                         .interval
                         .map_or(LOOK, |every| every.saturating_sub(last.elapsed()));
@@ -230,9 +235,12 @@ impl Background {
                     }
                     Ok(Command::LayOut(budget)) => lay_out(&core, budget, &hurry),
                     Ok(Command::Automatic(new)) => when = Some(new),
+                    Ok(Command::GoOn) => given_up = false,
                     Err(RecvTimeoutError::Disconnected) => return when,
                     Err(RecvTimeoutError::Timeout) => {
-                        let Some(when) = &when else { continue };
+                        let Some(when) = when.as_ref().filter(|_| !given_up) else {
+                            continue;
+                        };
                         let by_time = when.interval.is_some_and(|every| last.elapsed() >= every);
                         let by_dirt = || {
                             when.dirty_bytes
@@ -241,6 +249,7 @@ impl Background {
                         if by_time || by_dirt() {
                             let done = checkpoint_now(&core, Rounds::Auto, &|_| ());
                             (when.on_done)(&done);
+                            given_up = done.as_ref().is_err_and(CheckpointError::is_for_good);
                             lay_out(&core, done.map_or(0, |saved| saved.to_lay_out), &hurry);
                             last = Instant::now();
                         }
@@ -276,6 +285,11 @@ impl Background {
             progress.finish(Err(CheckpointError::Closed));
         }
         Checkpoint { progress }
+    }
+
+    /// Takes automatic checkpoints up again that an orphan had given up.
+    pub(super) fn go_on(&self) {
+        let _gone = self.commands.send(Command::GoOn);
     }
 
     pub(super) fn automatic(&self, when: Automatic) {

@@ -92,7 +92,7 @@ impl Drop for Session {
                 // life of the process. Nothing of it is saved.
                 Err(held) => eprintln!(
                     "segvm: the session of image `{}` ended while in use, its memory is kept: {held}",
-                    core.image
+                    core.image()
                 ),
             }
         }

@@ -12,12 +12,13 @@ use std::{
 use parking_lot::Mutex;
 use segvm_blockcache::{CommitId, Marks, PackWriter, Store, TreeId, WriterOptions};
 use segvm_home::{
-    Commit, DirHome, Holder, ImageName, Record, SegmentRecord, Timestamp, WriterLease,
+    BRANCHED_FROM, Commit, DirHome, Holder, ImageName, Record, SegmentRecord, Timestamp,
+    WriterLease,
 };
 
-use super::cause::Resumed;
+use super::{cause::Resumed, verify::Verify};
 use crate::{
-    checkpoint::{CheckpointError, Saved, Staging},
+    checkpoint::{CheckpointError, Saved, Staging, Takeover},
     dirty::Maps,
     gate::Gate,
     hooks::Hooks,
@@ -33,10 +34,12 @@ pub(crate) struct Core {
     pub(crate) world: World,
     pub(crate) store: Arc<Store>,
     pub(crate) home: DirHome,
-    pub(crate) image: ImageName,
+    /// Another one after [`branch_here`](crate::Session::branch_here). A leaf lock.
+    pub(super) image: Mutex<ImageName>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) gate_timeout: Duration,
     pub(crate) hooks: Hooks,
+    pub(super) verify: Verify,
     pub(crate) holder: Holder,
     /// The process that opened the session; in any other, everything answers Forked and nothing is touched.
     pub(crate) owner: u32,
@@ -65,7 +68,8 @@ pub(crate) struct State {
     pub(crate) segments: Vec<SegmentState>,
     /// The pack that this session appends to; made with the first checkpoint, sealed by suspend.
     pub(crate) writer: Option<PackWriter>,
-    /// Packs of this session that a failure ended before they were sealed: what was durable in them still counts.
+    /// Packs that nobody sealed yet and that the image's commits may need: what was durable in them counts. Of this session,
+    /// ended by a failure; and of sessions that were stolen from and live.
     pub(crate) orphans: Marks,
     pub(crate) staging: Staging,
     /// Bytes written since the extent maps were saved last.
@@ -79,12 +83,20 @@ pub(crate) struct State {
     pub(crate) broken: Option<String>,
     /// Set by restore: the next commit notes it.
     pub(crate) restored_from: Option<CommitId>,
+    /// The image that the next commit, the first of a new one, is branched off.
+    pub(super) branched_from: Option<ImageName>,
+    /// Who took the image over; set with the first commit that was refused for it.
+    pub(super) orphaned: Option<Box<Takeover>>,
     /// The last field, as fields are dropped in order: whoever takes the lease next seals this session's pack, so the
-    /// writer's thread must have ended.
-    pub(crate) lease: WriterLease,
+    /// writer's thread must have ended. `None` for readers and orphans.
+    pub(super) lease: Option<WriterLease>,
 }
 
 impl Core {
+    pub(crate) fn image(&self) -> ImageName {
+        self.image.lock().clone()
+    }
+
     /// A writer that has not made its pack yet.
     pub(crate) fn new_writer(&self) -> PackWriter {
         self.store.writer(WriterOptions::default())
@@ -122,6 +134,7 @@ impl Core {
         if let Some(head) = &state.head
             && head.commit.segments == records
             && state.restored_from.is_none()
+            && state.branched_from.is_none()
         {
             saved.commit = head.commit_id;
             saved.sequence = head.seq + 1;
@@ -136,11 +149,7 @@ impl Core {
             page_size_log2: u8::try_from(self.world.kernel.page_size().log2()).unwrap_or(u8::MAX),
             pointer_width: u8::try_from(usize::BITS / 8).unwrap_or(u8::MAX),
             segments: records,
-            attributes: state
-                .restored_from
-                .map(|commit| ("restored-from".to_owned(), commit.as_bytes().to_vec()))
-                .into_iter()
-                .collect(),
+            attributes: state.notes(),
         };
         let mut marks = state.orphans.clone();
         if let Some(mark) = state.writer(self).mark()
@@ -150,12 +159,16 @@ impl Core {
                 reason: "too many packs of this session could not be sealed".into(),
             });
         }
-        let commit_id = state.lease.publish(&commit, &marks.encode())?;
-        let head = state.lease.head().cloned();
+        let Some(lease) = &mut state.lease else {
+            return Err(state.no_lease(self));
+        };
+        let commit_id = lease.publish(&commit, &marks.encode())?;
+        let head = lease.head().cloned();
         saved.sequence = head.as_ref().map_or(0, |head| head.seq + 1);
         *self.newest.lock() = Some(commit_id);
         state.head = head;
         state.restored_from = None;
+        state.branched_from = None;
         saved.commit = commit_id;
         saved.changed = true;
         Ok(())
@@ -186,6 +199,43 @@ impl State {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Only who has a lease checkpoints.
+    pub(crate) fn check_writer(&self, core: &Core) -> Result<(), CheckpointError> {
+        match self.lease {
+            Some(_) => Ok(()),
+            None => Err(self.no_lease(core)),
+        }
+    }
+
+    fn no_lease(&self, core: &Core) -> CheckpointError {
+        match &self.orphaned {
+            Some(by) => CheckpointError::Orphaned { by: by.clone() },
+            None => CheckpointError::ReadOnly {
+                image: core.image().to_string(),
+            },
+        }
+    }
+
+    /// The image went on without this session. Nothing more is written to its pack: sealed, it can be mapped by everybody,
+    /// and with the lock given up nobody takes this session for a writer any more.
+    pub(crate) fn become_orphan(&mut self, by: &Takeover) {
+        // A pack that cannot be sealed is read as far as its mark says, by the thief too.
+        let _stays_marked = self.seal();
+        self.orphaned = Some(Box::new(by.clone()));
+        self.lease = None;
+    }
+
+    /// What the next commit says of where it comes from.
+    fn notes(&self) -> BTreeMap<String, Vec<u8>> {
+        let restored = self.restored_from.as_ref();
+        let restored =
+            restored.map(|commit| ("restored-from".to_owned(), commit.as_bytes().to_vec()));
+        let branched = self.branched_from.as_ref().filter(|_| self.head.is_some());
+        let branched =
+            branched.map(|image| (BRANCHED_FROM.to_owned(), image.as_str().as_bytes().to_vec()));
+        restored.into_iter().chain(branched).collect()
     }
 
     /// The pack writer; a new one where there is none.

@@ -2,8 +2,12 @@
 
 use std::{fmt, io, path::PathBuf};
 
-use segvm_blockcache::{BlockSize, MarksError, ReadError, RebuildError, StoreError, TreeError};
-use segvm_home::{AcquireError, LogError, ParseNameError, ParseRefError, ResolveError};
+use segvm_blockcache::{
+    BlockSize, MarksError, PackId, ReadError, RebuildError, StoreError, TreeError,
+};
+use segvm_home::{
+    AcquireError, HomeError, LogError, ParseNameError, ParseRefError, Ref, ResolveError, TagError,
+};
 use segvm_os::KernelError;
 
 use super::Session;
@@ -40,10 +44,10 @@ pub enum OpenError {
     /// Another writer has the image, or its log cannot be used.
     #[error(transparent)]
     Lease(#[from] AcquireError),
-    /// The image was stolen from a process that still runs, and may be writing to the pack that has the newest checkpoint.
+    /// The image was stolen again and again from processes that still run, and no more of their packs can be kept.
     #[error(
-        "image `{image}` was stolen from process {pid}, which still runs and may be writing to its newest pack: end that \
-         process first"
+        "image `{image}` was stolen from process {pid} and others, which still run and have not completed their packs: end \
+         that process first"
     )]
     StolenFrom {
         /// The image.
@@ -51,6 +55,66 @@ pub enum OpenError {
         /// The process; 0 where it cannot be seen from here.
         pid: u32,
     },
+    /// There is no such image to read.
+    #[error("there is no image `{image}` to read, or it has no checkpoint yet")]
+    NoImage {
+        /// The image.
+        image: String,
+    },
+    /// An older commit was to be opened for writing.
+    #[error(
+        "`{image}@{at}` is a commit, which is opened for reading (SessionOptions::reader); to write, open `{image}` and \
+         restore it, or branch from it"
+    )]
+    NeedsReader {
+        /// The image.
+        image: String,
+        /// The commit that was asked for.
+        at: Ref,
+    },
+    /// The session is the image's writer: what it follows is itself.
+    #[error("image `{image}` is open for writing here: only a reader follows it")]
+    NotReader {
+        /// The image.
+        image: String,
+    },
+    /// Another home was named.
+    #[error("home `{home}` is not known here: leave it out for the images of this store")]
+    OtherHome {
+        /// The home.
+        home: String,
+    },
+    /// A new image would need a pack that a writer still appends to.
+    #[error(
+        "commit {commit:.12} of image `{image}` lies in pack {pack}, which its writer has not completed yet: \
+         Session::branch_here makes an image of what is in memory"
+    )]
+    Unsealed {
+        /// The image.
+        image: String,
+        /// The commit.
+        commit: segvm_blockcache::CommitId,
+        /// The pack.
+        pack: PackId,
+    },
+    /// A stored block is not what it should be.
+    #[error(
+        "offset {offset} of segment `{segment}`: {source}; open an older commit (`image@-1`), or the store from a copy"
+    )]
+    Damaged {
+        /// The segment.
+        segment: String,
+        /// Where in it, in bytes.
+        offset: u64,
+        /// The block, and where it lies.
+        source: ReadError,
+    },
+    /// A tag could not be given or taken away.
+    #[error(transparent)]
+    Tag(#[from] TagError),
+    /// The image could not be read.
+    #[error(transparent)]
+    Home(#[from] HomeError),
     /// The commit that was asked for cannot be found.
     #[error(transparent)]
     Resolve(#[from] ResolveError),

@@ -1,15 +1,17 @@
-//! The image's line of commits: going back on it, branching off it, reading it.
+//! The image's line of commits: going back on it, and reading it.
 
 use segvm_blockcache::CommitId;
-use segvm_home::{Commit, Home as _, ImageName, Record, Timestamp};
+use segvm_home::{Home as _, Record, SegmentRecord, Timestamp};
 
 use super::{
     Session,
-    cause::{Cause, Resumed, next_generation},
+    cause::{Cause, Resumed},
+    core::{Core, State},
     error::OpenError,
     open::check_machine,
-    plan, resume,
+    plan, reader, resume,
     segments::HEAP,
+    verify::{self, Verify},
 };
 use crate::{
     checkpoint::CheckpointError,
@@ -18,14 +20,25 @@ use crate::{
     region::{self, Unfilled},
 };
 
+/// What becomes of segments that a commit has and the session has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lacking {
+    /// Nothing: they are not part of the session.
+    Leave,
+    /// They become part of it.
+    Attach,
+}
+
 impl Session {
     /// Goes back to an older checkpoint of the image; what changed since the newest one is given up.
     ///
-    /// `reference` is what follows `@` in a name: `-1` for the one before the newest, or a commit's first digits.
+    /// `reference` is what follows `@` in a name: `-1` for the one before the newest, a commit's first digits, a time (`2h`,
+    /// `yesterday`, `2026-11-25T12:30:00Z`), or a tag.
     ///
     /// Segments have the lengths they had: see [`Segment::len`](crate::segment::Segment::len).
     ///
-    /// - **Durable**: the image's line is as before until the next checkpoint, which notes where it was restored from.
+    /// - **Durable**: the image's line is as before until the next checkpoint, which notes where it was restored from. A
+    ///   reader just reads another commit.
     /// - **Errors**: with the gate still held by a guard; or where a segment did not exist then.
     pub fn restore(&self, reference: &str) -> Result<CommitId, OpenError> {
         self.core.check_process()?;
@@ -44,42 +57,90 @@ impl Session {
         let state = slot.as_mut().ok_or(CheckpointError::Closed)?;
         state.check_usable(core)?;
         let now = Timestamp::from((core.world.now)());
-        let record = core.home.resolve(&core.image, &reference.parse()?, now)?;
-        check_machine(&core.world, &core.image, &record)?;
+        let record = core.home.resolve(&core.image(), &reference.parse()?, now)?;
         let _closed = core
             .gate
             .close_even_if_poisoned(Closing::Everybody, core.gate_timeout)?;
         // Only sealed packs can be mapped.
         state.seal()?;
-        let mut then = Vec::with_capacity(state.segments.len());
+        let regions = self.go_to(state, &record, Lacking::Leave)?;
+        let resumed = Resumed::from(&record, Cause::Restore, state.generation, now);
+        state.generation = resumed.generation;
+        *core.resumed.lock() = Some(resumed);
+        let commit = record.commit_id;
+        if state.lease.is_some() {
+            state.restored_from = Some(commit);
+        } else {
+            state.continues(core, record);
+        }
+        Ok((commit, resumed, regions))
+    }
+
+    /// Makes memory what a commit says; answers what has to be filled. The gate is closed to everybody.
+    pub(super) fn go_to(
+        &self,
+        state: &mut State,
+        record: &Record,
+        lacking: Lacking,
+    ) -> Result<Vec<Unfilled>, OpenError> {
+        let core = &self.core;
+        check_machine(&core.world, &core.image(), record)?;
+        reader::read_along(&core.store, record)?;
+        let mut then: Vec<&SegmentRecord> = Vec::with_capacity(state.segments.len());
+        let of_commit = &record.commit.segments;
         for segment in &state.segments {
             let name = &segment.shared.name;
-            let record_then = record
-                .commit
-                .segments
-                .iter()
-                .find(|then| then.name == *name);
-            then.push(record_then.ok_or_else(|| OpenError::NoSegmentThen {
+            let found = of_commit.iter().find(|then| then.name == *name);
+            then.push(found.ok_or_else(|| OpenError::NoSegmentThen {
                 segment: name.clone(),
                 commit: record.commit_id,
             })?);
         }
+        if lacking == Lacking::Attach {
+            let known = core.segments.lock();
+            then.extend(
+                of_commit
+                    .iter()
+                    .filter(|new| !known.contains_key(&new.name)),
+            );
+        }
         let plans = plan::plan(&core.store, &then)?;
-        for ((segment, then), plan) in state.segments.iter_mut().zip(then).zip(plans) {
+        if core.verify == Verify::All {
+            verify::verify(&core.store, &then, &plans)?;
+        }
+        let mut shown = then.into_iter().zip(plans);
+        let half_way = |state: &mut State, error: OpenError| {
+            // Some segments show the old state and some the new: no checkpoint may mix them.
+            state.broken = Some(format!(
+                "going to commit {:.12} failed half-way: {error}",
+                record.commit_id
+            ));
+            error
+        };
+        for at in 0..state.segments.len() {
+            let (Some(segment), Some((then, plan))) = (state.segments.get_mut(at), shown.next())
+            else {
+                break;
+            };
             if let Err(error) = resume::show(&core.world, &core.store, segment, then, plan) {
-                // Some segments show the old state and some the new: no checkpoint may mix them.
-                state.broken = Some(format!(
-                    "restore to {:.12} failed half-way: {error}",
-                    record.commit_id
-                ));
-                return Err(error);
+                return Err(half_way(state, error));
+            }
+        }
+        for (new, plan) in shown {
+            let attached = self.tracker().and_then(|tracker| {
+                let owner = self.owner_of(&new.name);
+                resume::attach(&core.world, &core.store, &owner, new, plan, tracker)
+            });
+            match attached {
+                Ok(segment) => {
+                    let shared = segment.shared.clone();
+                    core.segments.lock().insert(shared.name.clone(), shared);
+                    state.segments.push(segment);
+                }
+                Err(error) => return Err(half_way(state, error)),
             }
         }
         core.gate.clear_poison();
-        let resumed = Resumed::from(&record, Cause::Restore, state.generation, now);
-        state.generation = resumed.generation;
-        *core.resumed.lock() = Some(resumed);
-        state.restored_from = Some(record.commit_id);
         for heap in core.heaps.lock().values() {
             heap.reopen().map_err(|source| OpenError::Heap {
                 segment: HEAP.to_owned(),
@@ -88,55 +149,9 @@ impl Session {
         }
         // While the gate is closed: nobody sees them before they are filled.
         let segments = state.segments.iter();
-        let regions = segments
+        Ok(segments
             .flat_map(|segment| region::unfilled(&segment.shared))
-            .collect();
-        Ok((record.commit_id, resumed, regions))
-    }
-
-    /// Makes a new image that starts at the newest checkpoint of this one.
-    ///
-    /// - **Cost**: one commit; blocks are shared.
-    /// - **Durable**: on `Ok`, yes.
-    /// - **Errors**: [`OpenError::Exists`] if there is an image of that name, [`OpenError::NothingSaved`] before the first
-    ///   checkpoint.
-    pub fn branch(&self, name: &str) -> Result<CommitId, OpenError> {
-        self.core.check_process()?;
-        let core = &self.core;
-        let name: ImageName = name.parse()?;
-        core.gate.check_here(Closing::Writers)?;
-        let mut slot = core.state.lock();
-        let state = slot.as_mut().ok_or(CheckpointError::Closed)?;
-        // The new image must not need a pack that only this session can finish.
-        state.seal()?;
-        let Some(head) = state.head.clone() else {
-            return Err(OpenError::NothingSaved {
-                image: core.image.to_string(),
-            });
-        };
-        let mut lease = core.home.acquire(&name, core.holder.clone())?;
-        if lease.head().is_some() {
-            return Err(OpenError::Exists {
-                image: name.to_string(),
-            });
-        }
-        let now = Timestamp::from((core.world.now)());
-        let commit = Commit {
-            parents: vec![head.commit_id],
-            time: now,
-            host: core.holder.host.clone(),
-            program: core.holder.program.clone(),
-            generation: next_generation(state.generation, now),
-            attributes: [(
-                "branched-from".to_owned(),
-                core.image.as_str().as_bytes().to_vec(),
-            )]
-            .into(),
-            ..head.commit
-        };
-        Ok(lease
-            .publish(&commit, &state.orphans.encode())
-            .map_err(CheckpointError::from)?)
+            .collect())
     }
 
     /// The image's checkpoints, newest first.
@@ -147,6 +162,19 @@ impl Session {
         self.core.gate.check_here(Closing::Writers)?;
         let slot = self.core.state.lock();
         let state = slot.as_ref().ok_or(CheckpointError::Closed)?;
-        Ok(state.lease.log().collect::<Result<_, _>>()?)
+        let log = match &state.lease {
+            Some(lease) => lease.log(),
+            None => self.core.home.log(&self.core.image())?,
+        };
+        Ok(log.collect::<Result<_, _>>()?)
+    }
+}
+
+impl State {
+    /// Takes note that memory is a commit's that this session did not make.
+    pub(super) fn continues(&mut self, core: &Core, record: Record) {
+        *core.newest.lock() = Some(record.commit_id);
+        self.head = Some(record);
+        self.restored_from = None;
     }
 }

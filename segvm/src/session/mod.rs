@@ -9,11 +9,15 @@
 //! | `cause` | why memory holds what it holds |
 //! | `core` | what a session is made of |
 //! | `background` | checkpoints beside the program: handles, automatic ones |
-//! | `line` | going back on the image's line of commits, branching off it |
+//! | `line` | going back on the image's line of commits, looking along it |
+//! | `branch`, `tags` | new images that start at a commit, names for commits |
+//! | `reader` | sessions without a lease |
+//! | `verify` | checking what this store wrote before it is shown |
 //! | `close` | how a session ends: suspended, or dropped |
 //! | `error` | why it could not be opened |
 
 mod background;
+mod branch;
 mod cause;
 mod close;
 pub(crate) mod core;
@@ -22,8 +26,11 @@ mod line;
 mod open;
 mod options;
 mod plan;
+mod reader;
 mod resume;
 mod segments;
+mod tags;
+mod verify;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -36,6 +43,7 @@ pub use self::{
     cause::{Cause, Resumed},
     error::{Error, OpenError, SuspendError},
     options::{SessionOptions, default_store},
+    verify::Verify,
 };
 use crate::{
     checkpoint::{self, CheckpointError, Rounds, Saved},
@@ -49,9 +57,23 @@ pub(crate) struct Opening {
     pub(crate) gate_timeout: Duration,
     pub(crate) any_program: bool,
     pub(crate) hooks: HookList,
+    pub(crate) access: Access,
+    pub(crate) verify: Verify,
 }
 
-/// One process's open image, as its writer.
+/// What an image is opened for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// For writing, if nobody else has it.
+    #[default]
+    Write,
+    /// For writing, whoever has it.
+    Steal,
+    /// For reading, whoever has it.
+    Read,
+}
+
+/// One process's open image: as its writer, or as one of its [readers](SessionOptions::reader).
 ///
 /// Dropping it is a crash with manners: background work is joined, nothing is saved, the lease is released. Only
 /// [`suspend`](Session::suspend) saves and ends.
@@ -72,7 +94,7 @@ enum Role {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("image", &self.core.image)
+            .field("image", &self.core.image())
             .finish_non_exhaustive()
     }
 }
@@ -95,10 +117,10 @@ impl Session {
         }
     }
 
-    /// The image's name.
+    /// The image's name; another one after [`branch_here`](Session::branch_here).
     #[must_use]
-    pub fn image(&self) -> &str {
-        self.core.image.as_str()
+    pub fn image(&self) -> String {
+        self.core.image().to_string()
     }
 
     /// Tells whether the image had no checkpoint when this session opened it.
@@ -107,7 +129,7 @@ impl Session {
         self.core.segments.lock().is_empty() && self.head().is_none()
     }
 
-    /// The newest checkpoint, if there is one.
+    /// The commit that memory continues, if there is one: the newest checkpoint of a writer.
     #[must_use]
     pub fn head(&self) -> Option<CommitId> {
         *self.core.newest.lock()

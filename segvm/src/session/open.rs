@@ -4,14 +4,17 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use parking_lot::Mutex;
 use segvm_blockcache::{Marks, Store};
-use segvm_home::{DirHome, Holder, ImageName, Record, Timestamp};
+use segvm_home::{
+    DirHome, Holder, ImageName, ImageRef, ParseRefError, Record, Ref, Timestamp, WriterLease,
+};
 
 use super::{
-    Opening, Role, Session,
+    Access, Opening, Role, Session,
     cause::{self, Resumed},
     core::{Core, State},
     error::OpenError,
-    plan, resume,
+    plan, reader, resume,
+    verify::{self, Verify},
 };
 use crate::{
     checkpoint::Staging,
@@ -28,44 +31,52 @@ impl Session {
         image: &str,
         opening: Opening,
     ) -> Result<Self, OpenError> {
-        let image: ImageName = image.parse()?;
+        let (image, at) = parse(image)?;
+        if let (Some(at), Access::Write | Access::Steal) = (&at, opening.access) {
+            return Err(OpenError::NeedsReader {
+                image: image.to_string(),
+                at: at.clone(),
+            });
+        }
         let store = Store::open(Arc::clone(&world.disk), directory.clone())?;
         let home = DirHome::open(Arc::clone(&world.disk), directory);
         let holder = this_process(&world);
-        let lease = home.acquire(&image, holder.clone())?;
-        let head = lease.head().cloned();
-        if let Some(head) = &head {
-            check_machine(&world, &image, head)?;
-            if !opening.any_program && head.commit.program != holder.program {
-                return Err(OpenError::OtherProgram {
-                    image: image.to_string(),
-                    made: head.commit.program.clone(),
-                    here: holder.program,
-                });
-            }
-            // The lease is ours, so whoever appended to these packs is gone; unless it was stolen from and does not know yet.
-            for &mark in Marks::decode(&head.mark)?.list() {
-                if let Some(&pid) = lease.fenced_alive().first()
-                    && !store.has_sealed(mark.pack)
-                {
-                    return Err(OpenError::StolenFrom {
-                        image: image.to_string(),
-                        pid,
-                    });
+        let now = Timestamp::from((world.now)());
+        let lease = match opening.access {
+            Access::Write => Some(home.acquire(&image, holder.clone())?),
+            Access::Steal => {
+                // Not from somebody who would lose it to nobody.
+                if let Some(head) = home.image(&image)?.and_then(|state| state.head) {
+                    check(&world, &image, &head, &opening, &holder)?;
                 }
-                store.adopt(mark)?;
+                Some(home.steal(&image, holder.clone())?)
+            }
+            Access::Read => None,
+        };
+        let head = match &lease {
+            Some(lease) => lease.head().cloned(),
+            None => Some(reader::find(&home, &image, at.as_ref(), now)?),
+        };
+        let mut unsealed = Marks::default();
+        if let Some(head) = &head {
+            check(&world, &image, head, &opening, &holder)?;
+            match &lease {
+                Some(lease) => take_over(&store, lease, head, &mut unsealed)?,
+                None => reader::read_along(&store, head)?,
             }
         }
-        let now = Timestamp::from((world.now)());
         // Who was stolen from may live and have the same memory.
-        let copied = lease.taken_from().is_some() || !lease.fenced_alive().is_empty();
+        let copied = lease
+            .as_ref()
+            .is_none_or(|lease| lease.taken_from().is_some() || !lease.fenced_alive().is_empty());
         let resumed = head
             .as_ref()
             .map(|head| Resumed::from(head, cause::cause_of(head, copied), 0, now));
         let core = Arc::new(Core {
             store,
             home,
-            image,
+            image: Mutex::new(image),
+            verify: opening.verify,
             gate: Gate::new(),
             gate_timeout: opening.gate_timeout,
             hooks: Hooks::new(opening.hooks),
@@ -97,7 +108,7 @@ impl Session {
             head,
             segments: Vec::new(),
             writer: None,
-            orphans: Marks::default(),
+            orphans: unsealed,
             staging: Staging::default(),
             extents_owed: 0,
             extents_saved: Vec::new(),
@@ -105,8 +116,14 @@ impl Session {
             instant: SystemTime::UNIX_EPOCH,
             broken: None,
             restored_from: None,
+            branched_from: None,
+            orphaned: None,
         });
-        let plans = plan::plan(&session.core.store, &records.iter().collect::<Vec<_>>())?;
+        let all: Vec<_> = records.iter().collect();
+        let plans = plan::plan(&session.core.store, &all)?;
+        if opening.verify == Verify::All {
+            verify::verify(&session.core.store, &all, &plans)?;
+        }
         for (record, plan) in records.iter().zip(plans) {
             let owner = session.owner_of(&record.name);
             let tracker = session.tracker()?;
@@ -125,6 +142,50 @@ impl Session {
     }
 }
 
+/// `name` or `name@reference`.
+fn parse(text: &str) -> Result<(ImageName, Option<Ref>), OpenError> {
+    match text.parse() {
+        Ok(ImageRef {
+            home: None,
+            name,
+            at,
+        }) => Ok((name, at)),
+        Ok(ImageRef {
+            home: Some(home), ..
+        }) => Err(OpenError::OtherHome { home }),
+        Err(ParseRefError::Name(error)) => Err(error.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sees to the packs that the newest record marks: seals those whose writers are gone. Where one was stolen from and lives, it
+/// may be writing behind its mark: that pack is read along, and stays marked until somebody finds it alone.
+fn take_over(
+    store: &Store,
+    lease: &WriterLease,
+    head: &Record,
+    unsealed: &mut Marks,
+) -> Result<(), OpenError> {
+    for &mark in Marks::decode(&head.mark)?.list() {
+        let Some(&pid) = lease.fenced_alive().first() else {
+            store.adopt(mark)?;
+            continue;
+        };
+        if !store.has_sealed(mark.pack) {
+            store.read_along(mark)?;
+        }
+        if !store.packs_along().contains(&mark.pack) {
+            store.adopt(mark)?;
+        } else if !unsealed.set(mark) {
+            return Err(OpenError::StolenFrom {
+                image: lease.image().to_string(),
+                pid,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Who this process is, for those who find the image held.
 fn this_process(world: &World) -> Holder {
     let program = std::env::current_exe().ok();
@@ -138,6 +199,25 @@ fn this_process(world: &World) -> Holder {
         ),
         since: Timestamp::from((world.now)()),
     }
+}
+
+/// Whether this program on this machine may have what a commit holds.
+fn check(
+    world: &World,
+    image: &ImageName,
+    head: &Record,
+    opening: &Opening,
+    holder: &Holder,
+) -> Result<(), OpenError> {
+    check_machine(world, image, head)?;
+    if !opening.any_program && head.commit.program != holder.program {
+        return Err(OpenError::OtherProgram {
+            image: image.to_string(),
+            made: head.commit.program.clone(),
+            here: holder.program.clone(),
+        });
+    }
+    Ok(())
 }
 
 pub(super) fn check_machine(

@@ -4,7 +4,7 @@ use std::{env, path::PathBuf, time::Duration};
 
 use segvm_os::Engine;
 
-use super::{Opening, Session, error::OpenError};
+use super::{Access, Opening, Session, error::OpenError, verify::Verify};
 use crate::{
     hooks::{Flush, HookList, Outcome, Resuming},
     region::Refill,
@@ -26,6 +26,8 @@ pub struct SessionOptions {
     world: Option<World>,
     any_program: bool,
     hooks: HookList,
+    access: Access,
+    verify: Verify,
 }
 
 impl SessionOptions {
@@ -138,6 +140,37 @@ impl SessionOptions {
         self
     }
 
+    /// Opens the image for reading: beside its writer and any number of other readers, at its newest commit or, with
+    /// `image@reference`, at an older one.
+    ///
+    /// Memory is private and writable; what changes there vanishes at the end, unless [`Session::branch_here`] makes an image
+    /// of it. [`Session::follow`] goes on to the newest commit.
+    ///
+    /// - **Cost**: as opening for writing. But what a writer that lives appended since it opened the image is read in, and its
+    ///   hashes are checked: its pack cannot be mapped yet.
+    #[must_use]
+    pub fn reader(mut self) -> Self {
+        self.access = Access::Read;
+        self
+    }
+
+    /// Opens the image for writing although another process may have it open: that one commits to it no more, and is told so
+    /// at its next checkpoint ([`CheckpointError::Orphaned`](crate::CheckpointError::Orphaned)).
+    ///
+    /// What it changed since its last checkpoint is not in what is opened: it may [branch](Session::branch_here).
+    #[must_use]
+    pub fn steal(mut self) -> Self {
+        self.access = Access::Steal;
+        self
+    }
+
+    /// Has what the store holds checked before it is shown: [`Verify::All`] costs reading and hashing all of it.
+    #[must_use]
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
     /// Runs the session on other memory and files: for simulations.
     #[must_use]
     pub fn world(mut self, world: World) -> Self {
@@ -145,7 +178,10 @@ impl SessionOptions {
         self
     }
 
-    /// Opens the image, or makes it, as its writer.
+    /// Opens the image, or makes it, as its writer; or as it was said.
+    ///
+    /// `image` is a name; of a [reader](Self::reader), `name@reference` is a commit: `-1` for the one before the newest, a commit's
+    /// first digits, a time (`2h`, `yesterday`, `2026-11-25T12:30:00Z`), or a tag.
     ///
     /// - **Cost**: O(segments + runs that they lie in); the content is not read.
     /// - **Errors**: [`OpenError::Lease`] at once if another writer has it, naming its pid, host, program and since when.
@@ -163,6 +199,8 @@ impl SessionOptions {
             gate_timeout: self.gate_timeout.unwrap_or(Duration::from_secs(10)),
             any_program: self.any_program,
             hooks: self.hooks.clone(),
+            access: self.access,
+            verify: self.verify,
         };
         Session::open_in(world, store, image, opening)
     }

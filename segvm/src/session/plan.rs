@@ -4,9 +4,14 @@
 //! A *piece* is what takes one map: a run of a pack, or what lies between two runs, which is anonymous memory. What is read in is
 //! anonymous too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+};
 
-use segvm_blockcache::{BlockIndex, Layout, Store, Tree};
+use segvm_blockcache::{
+    BlockId, BlockIndex, Layout, PackId, Place, Store, StoreError, Tree, TreeError, TreeId,
+};
 use segvm_home::SegmentRecord;
 
 use super::error::OpenError;
@@ -21,6 +26,16 @@ pub(crate) struct Plan {
     pub(super) gathered: Vec<u64>,
     /// How many maps that makes.
     pub(super) pieces: usize,
+    /// Blocks of packs that are only read along: read in, and stored again by the next checkpoint.
+    pub(super) loose: Vec<Loose>,
+}
+
+/// A block that lies where it cannot be mapped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loose {
+    pub(super) index: BlockIndex,
+    pub(super) id: BlockId,
+    pub(super) place: Place,
 }
 
 /// Looks up where the segments' blocks lie, and divides the maps of a session among them.
@@ -28,21 +43,25 @@ pub(crate) struct Plan {
 /// - **Cost**: one read of an extent map for each; O(runs).
 pub(crate) fn plan(store: &Store, records: &[&SegmentRecord]) -> Result<Vec<Plan>, OpenError> {
     let mut plans = Vec::with_capacity(records.len());
+    let along = store.packs_along();
     for record in records {
-        let tree = Tree::open(store, record.tree).map_err(|source| OpenError::Tree {
+        let in_tree = |source| OpenError::Tree {
             segment: record.name.clone(),
             source,
-        })?;
-        let layout = match store.load_extents(record.tree) {
-            Some(layout) => layout,
-            None => store.rebuild_extents(record.tree)?,
         };
+        let mut tree = Tree::open(store, record.tree).map_err(in_tree)?;
+        let mut layout = layout(store, record.tree)?;
+        let mut loose = Vec::new();
+        if !along.is_empty() {
+            tree = loosen(store, &along, &tree, &mut layout, &mut loose).map_err(in_tree)?;
+        }
         let pieces = 1 + cuts(&layout, record.len).count();
         plans.push(Plan {
             tree,
             layout,
             gathered: Vec::new(),
             pieces,
+            loose,
         });
     }
     let wanted: Vec<usize> = plans.iter().map(|plan| plan.pieces).collect();
@@ -56,6 +75,57 @@ pub(crate) fn plan(store: &Store, records: &[&SegmentRecord]) -> Result<Vec<Plan
         }
     }
     Ok(plans)
+}
+
+/// Where a tree's blocks lie: as its extent map says, or as tree and packs say.
+fn layout(store: &Store, tree: TreeId) -> Result<Layout, OpenError> {
+    let Some(kept) = store.load_extents(tree) else {
+        return Ok(store.rebuild_extents(tree)?);
+    };
+    // Another session may have saved it of the same tree, in its own pack.
+    if store.has_all_of(&kept) {
+        return Ok(kept);
+    }
+    store.rebuild_extents(tree).map_err(|absent| {
+        // The map knows which pack it is that is lost.
+        let mut lost = kept.packs().into_iter().filter_map(|pack| {
+            let lost = store.sealed_file(pack).err();
+            lost.filter(|error| !matches!(error, StoreError::NotSealed { .. }))
+        });
+        lost.next().map_or_else(|| absent.into(), OpenError::from)
+    })
+}
+
+/// Takes out of layout and tree what lies in packs that are only read along. The tree is one that was never stored: no node
+/// of theirs is needed once it is.
+fn loosen(
+    store: &Store,
+    along: &[PackId],
+    stored: &Tree,
+    layout: &mut Layout,
+    loose: &mut Vec<Loose>,
+) -> Result<Tree, TreeError> {
+    let mut tree = Tree::new(stored.block_size(), stored.len())?;
+    let mut failed = Ok(());
+    let all = BlockIndex(0)..BlockIndex(stored.blocks());
+    stored.for_each_block(store, all, |index, id| {
+        match layout
+            .get(index)
+            .filter(|place| along.contains(&place.pack))
+        {
+            Some(place) => loose.push(Loose { index, id, place }),
+            None => failed = tree.set(store, index, Some(id)),
+        }
+        match failed {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    })?;
+    failed?;
+    for block in loose {
+        layout.set(block.index, None);
+    }
+    Ok(tree)
 }
 
 /// Who wants little gets it; the others share the rest.
@@ -191,7 +261,7 @@ impl<'a> Cuts<'a> {
 )]
 mod tests {
     use proptest::prelude::*;
-    use segvm_blockcache::{BlockSize, Codec, PackId, Place};
+    use segvm_blockcache::{BlockSize, Codec};
 
     use super::*;
 

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use segvm_blockcache::{Extent, Layout, Store, Tree};
 use segvm_home::{RangeAttribute, SegmentRecord};
-use segvm_os::PageRange;
+use segvm_os::{PageRange, push_run};
 
-use super::{error::OpenError, plan::Plan};
+use super::{
+    error::OpenError,
+    plan::{Loose, Plan},
+};
 use crate::{
     dirty::{Tracker, WINDOW},
     region::table::Entry,
@@ -101,6 +104,7 @@ pub(crate) fn show(
         layout,
         gathered,
         pieces,
+        loose,
     } = plan;
     let regions = regions(&shared, record, &layout)?;
     for region in &regions {
@@ -125,6 +129,14 @@ pub(crate) fn show(
     segment.collected_len = record.len;
     segment.pending.clear();
     segment.settle();
+    let mut block = vec![0; shared.block_size.bytes()];
+    for Loose { index, id, place } in loose {
+        store.read_place(&id, place, &mut block)?;
+        let range = shared.block(index);
+        // SAFETY: the block is committed memory of this segment (a tree has none beyond its length) that nobody else uses yet.
+        unsafe { world.kernel.fill(range.start(), &block) }?;
+        push_run(&mut segment.pending, range);
+    }
     Ok(())
 }
 

@@ -68,7 +68,7 @@ impl Session {
         let heap = HeapShared::new(
             heap,
             Arc::clone(&self.core.gate),
-            self.core.image.to_string(),
+            self.core.image().to_string(),
             segment.to_owned(),
         );
         heaps.insert(segment.to_owned(), Arc::clone(&heap));
@@ -95,7 +95,7 @@ impl Session {
         let shared = match known {
             Some(shared) => {
                 self.check_kind(&shared, SegmentKind::Raw)?;
-                options.check(self.image(), &shared)?;
+                options.check(&self.image(), &shared)?;
                 shared
             }
             None => self.create(name, SegmentKind::Raw, options)?,
@@ -123,7 +123,7 @@ impl Session {
             return Ok(());
         }
         Err(OpenError::OtherSegment {
-            image: self.image().to_owned(),
+            image: self.image(),
             segment: shared.name.clone(),
             has: format!("{:?} content", shared.kind),
             wanted: format!("{wanted:?} content"),
@@ -185,7 +185,7 @@ impl Session {
     pub(super) fn owner_of(&self, segment: &str) -> Owner {
         Owner {
             store: self.core.store.root().to_owned(),
-            image: self.core.image.to_string(),
+            image: self.core.image().to_string(),
             segment: segment.to_owned(),
         }
     }
