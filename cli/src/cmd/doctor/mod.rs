@@ -33,7 +33,7 @@ enum State {
 /// One thing that was looked at.
 #[derive(Debug)]
 struct Fact {
-    name: &'static str,
+    name: String,
     text: String,
     value: Value,
     state: State,
@@ -42,9 +42,9 @@ struct Fact {
 }
 
 impl Fact {
-    fn good(name: &'static str, text: impl Into<String>, value: impl Into<Value>) -> Self {
+    fn good(name: impl Into<String>, text: impl Into<String>, value: impl Into<Value>) -> Self {
         Self {
-            name,
+            name: name.into(),
             text: text.into(),
             value: value.into(),
             state: State::Good,
