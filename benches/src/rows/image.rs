@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use segvm::Rounds;
@@ -167,11 +167,15 @@ pub(super) fn serve_checkpoint(arguments: &[String]) -> Result<(), BenchError> {
         "Nothing" => peer::serve(|| checkpoint(&image, Rounds::Auto))?,
         "Residue" => peer::serve(|| {
             image.change(|view| percent(view, &mut rng))?;
-            checkpoint(&image, Rounds::Off)
+            let sample = checkpoint(&image, Rounds::Off);
+            settle()?;
+            sample
         })?,
         "Percent" => peer::serve(|| {
             image.change(|view| percent(view, &mut rng))?;
-            checkpoint(&image, Rounds::Auto)
+            let sample = checkpoint(&image, Rounds::Auto);
+            settle()?;
+            sample
         })?,
         "Writer" => {
             let stop = AtomicBool::new(false);
@@ -226,6 +230,22 @@ pub(super) fn serve_churn(arguments: &[String]) -> Result<(), BenchError> {
 
 /// A segment's default block size.
 const BLOCK: u64 = 16 << 10;
+
+/// Waits until the session's thread has written fragmented windows again: beside the other side's turn it would slow that, too.
+fn settle() -> Result<(), BenchError> {
+    const PATH: &str = "/proc/self/io";
+    let mut before = String::new();
+    loop {
+        let text = fs::read_to_string(PATH).map_err(BenchError::file("read", PATH))?;
+        let written = text.lines().find(|line| line.starts_with("write_bytes"));
+        let written = written.unwrap_or_default().to_owned();
+        if written == before {
+            return Ok(());
+        }
+        before = written;
+        thread::sleep(Duration::from_millis(30));
+    }
+}
 
 /// How many maps this process has.
 fn maps() -> Result<f64, BenchError> {
