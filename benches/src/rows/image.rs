@@ -210,7 +210,8 @@ pub(super) fn serve_churn(arguments: &[String]) -> Result<(), BenchError> {
         image.change(|view| view.fill(22))?;
         image.checkpoint(Rounds::Auto)?;
         let mut rng = Rng::new(23);
-        let (mut dirty, mut written) = (0, 0);
+        let mut dirty = 0;
+        let before = written()?;
         for _ in 0..times {
             image.change(|view| {
                 let pages = view.pages();
@@ -221,10 +222,9 @@ pub(super) fn serve_churn(arguments: &[String]) -> Result<(), BenchError> {
             })?;
             let saved = image.checkpoint(Rounds::Auto)?;
             dirty += saved.blocks_dirty * BLOCK;
-            written += saved.bytes_written;
         }
         image.suspend()?;
-        Ok(vec![written as f64 / dirty as f64])
+        Ok(vec![(written()? - before) as f64 / dirty as f64])
     })
 }
 
@@ -233,18 +233,25 @@ const BLOCK: u64 = 16 << 10;
 
 /// Waits until the session's thread has written fragmented windows again: beside the other side's turn it would slow that, too.
 fn settle() -> Result<(), BenchError> {
-    const PATH: &str = "/proc/self/io";
-    let mut before = String::new();
+    let mut before = u64::MAX;
     loop {
-        let text = fs::read_to_string(PATH).map_err(BenchError::file("read", PATH))?;
-        let written = text.lines().find(|line| line.starts_with("write_bytes"));
-        let written = written.unwrap_or_default().to_owned();
-        if written == before {
+        let now = written()?;
+        if now == before {
             return Ok(());
         }
-        before = written;
+        before = now;
         thread::sleep(Duration::from_millis(30));
     }
+}
+
+/// Bytes this process has had written to disks, whatever for.
+fn written() -> Result<u64, BenchError> {
+    const PATH: &str = "/proc/self/io";
+    let text = fs::read_to_string(PATH).map_err(BenchError::file("read", PATH))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes:"));
+    Ok(line.and_then(|n| n.trim().parse().ok()).unwrap_or(0))
 }
 
 /// How many maps this process has.

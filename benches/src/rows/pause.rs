@@ -35,6 +35,9 @@ const WRITER_PAGES: usize = 2600;
 /// which find most of the memory cold, are then one in ten of all.
 const LIFE: usize = 10;
 
+/// Checkpoints of one store: nothing is collected while a session lives, and each of a writer's takes 250 MB of disk.
+const STORE: usize = 40;
+
 /// Checkpoints a row takes.
 const CHECKPOINTS: usize = 200;
 
@@ -57,12 +60,18 @@ pub(super) fn writer_cold(ctx: &Ctx) -> Result<Measured, BenchError> {
 fn against_fork(ctx: &Ctx, life: Life, writes: Writes) -> Result<Measured, BenchError> {
     let bytes = ctx.mib(1024);
     let store = ctx.path("pause");
-    if life == Life::Resumed {
-        image::make(&store, bytes)?;
-    }
     let mut checkpointer = None;
     let mut taken = 0;
     let ours = Side::run(|| {
+        if taken % STORE == 0 {
+            drop(checkpointer.take());
+            if taken > 0 {
+                image::remove(&store)?;
+            }
+            if life == Life::Resumed {
+                image::make(&store, bytes)?;
+            }
+        }
         if life == Life::Resumed && taken % LIFE == 0 {
             // The one before suspends first.
             drop(checkpointer.take());

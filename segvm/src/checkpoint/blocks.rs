@@ -21,9 +21,6 @@ const BATCH_BYTES: usize = 1 << 20;
 /// (docs/design/sharing.md).
 const SHARE_BYTES: u64 = 128 << 10;
 
-/// Nobody minds a few hundred maps: below that there is nothing to win.
-pub(super) const FEW: usize = 512;
-
 /// Where the bytes of dirty pages come from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source<'a> {
@@ -172,61 +169,6 @@ impl Sink<'_> {
             }
             let new = id.zip(kept.or(share));
             segment.set_block(self.store, index, new).of(&name)?;
-        }
-        Ok(())
-    }
-
-    /// Writes whole windows again where they lie in the most pieces, and takes what was written off the `budget`: the bound
-    /// on fragmentation.
-    pub(crate) fn lay_out_again(
-        &mut self,
-        segment: &mut State,
-        budget: &mut u64,
-    ) -> Result<(), CheckpointError> {
-        const WINDOW: u64 = crate::dirty::WINDOW as u64;
-        const PIECES: u64 = 9;
-        let size = segment.shared.block_size;
-        if size.bytes() as u64 >= WINDOW || segment.layout.len() < FEW || *budget < WINDOW {
-            return Ok(());
-        }
-        let name = segment.shared.name.clone();
-        // What is laid out again may have been put a moment ago.
-        self.writer.flush()?;
-        let most = usize::try_from(*budget / WINDOW)
-            .unwrap_or(usize::MAX)
-            .min(1024);
-        for window in segment.layout.windows_worst(WINDOW, most, PIECES) {
-            let mut present: Vec<(BlockIndex, BlockId, Place)> = Vec::new();
-            for n in 0..WINDOW / size.bytes() as u64 {
-                let index = window.first.plus(n);
-                let id = segment.tree.get(self.store, index).of(&name)?;
-                if let Some((id, place)) = id.zip(segment.layout.get(index)) {
-                    present.push((index, id, place));
-                }
-            }
-            let mut rest = present.as_slice();
-            while !rest.is_empty() {
-                let room = self.writer.room(size, rest.len())?;
-                let (batch, later) =
-                    rest.split_at(rest.len().min(room.len() / size.bytes()).max(1));
-                for ((_, id, place), block) in batch.iter().zip(room.chunks_exact_mut(size.bytes()))
-                {
-                    self.store.read_place(id, *place, block)?;
-                }
-                let ids: Vec<_> = batch.iter().map(|(_, id, _)| Some(*id)).collect();
-                let places = self.writer.keep(&ids)?;
-                for ((index, id, _), place) in batch.iter().zip(&places) {
-                    if let Some(place) = place {
-                        segment.move_block(*index, *id, *place);
-                    }
-                }
-                let bytes = (batch.len() * size.bytes()) as u64;
-                *budget = budget.saturating_sub(bytes);
-                rest = later;
-            }
-            if *budget < WINDOW {
-                break;
-            }
         }
         Ok(())
     }

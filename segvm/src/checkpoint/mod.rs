@@ -14,6 +14,7 @@
 //! | room | for |
 //! |---|---|
 //! | `blocks` | dirty pages to stored blocks |
+//! | `lay_out` | stored blocks to fewer pieces |
 //! | `staging` | the residue's copy |
 //! | `error` | why it failed |
 //!
@@ -21,6 +22,7 @@
 
 mod blocks;
 mod error;
+mod lay_out;
 mod staging;
 
 use std::time::{Duration, Instant};
@@ -28,7 +30,10 @@ use std::time::{Duration, Instant};
 use segvm_blockcache::CommitId;
 use segvm_os::PageRange;
 
-use self::blocks::{Sink, Source};
+use self::{
+    blocks::{Sink, Source},
+    lay_out::When,
+};
 use crate::{
     dirty::{Phase, pages_in},
     gate::{Closing, Gate},
@@ -155,6 +160,7 @@ fn capture(
             state.writer(core).keep_in_memory();
         }
         store_pending(core, state, &mut saved, Source::Quiet, progress)?;
+        lay_out_at_the_end(core, state, &mut saved)?;
     } else {
         let staging = pause(core, state, &mut saved)?;
         let stored = store_pending(core, state, &mut saved, Source::Staged(&staging), progress);
@@ -288,7 +294,7 @@ pub(crate) fn is_fragmented(core: &Core) -> bool {
     let segments = state.iter().flat_map(|state| &state.segments);
     segments
         .into_iter()
-        .any(|segment| segment.layout.len() >= blocks::FEW)
+        .any(|segment| lay_out::pays(segment, When::Beside))
 }
 
 /// Bounds fragmentation: writes the most fragmented windows again, about `budget` bytes; answers how many it wrote.
@@ -315,7 +321,7 @@ pub(crate) fn lay_out_again(core: &Core, state: &mut State, budget: u64) -> u64 
     };
     let mut result = Ok(());
     for segment in segments {
-        result = sink.lay_out_again(segment, &mut left);
+        result = sink.lay_out_again(segment, When::Beside, &mut left);
         if result.is_err() {
             break;
         }
@@ -326,6 +332,30 @@ pub(crate) fn lay_out_again(core: &Core, state: &mut State, budget: u64) -> u64 
         return 0;
     }
     budget - left
+}
+
+/// Mends what scattered writes left in many pieces, so that the next session begins without a wait.
+fn lay_out_at_the_end(
+    core: &Core,
+    state: &mut State,
+    saved: &mut Saved,
+) -> Result<(), CheckpointError> {
+    let State {
+        segments, writer, ..
+    } = state;
+    let writer = writer.get_or_insert_with(|| core.new_writer());
+    let mut sink = Sink {
+        kernel: &*core.world.kernel,
+        store: &core.store,
+        writer,
+        saved,
+        progress: &|_| (),
+    };
+    let mut budget = lay_out::AT_THE_END.min(sink.writer.bytes_written());
+    for segment in segments {
+        sink.lay_out_again(segment, When::End, &mut budget)?;
+    }
+    Ok(())
 }
 
 /// Writes the changed nodes of every tree, bottom-up.
