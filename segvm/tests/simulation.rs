@@ -11,24 +11,30 @@
 
 use std::{path::Path, sync::Arc};
 
-use segvm::{Rounds, Segment, SegmentOptions, Session, SessionOptions, World};
+use segvm::{OpenError, Rounds, Segment, SegmentOptions, Session, SessionOptions, World};
 use segvm_blockcache::{BlockSize, disk::CrashDisk};
 use segvm_os::ModelKernel;
 
 const LEN: usize = 512 << 10;
 
 fn open(kernel: &Arc<ModelKernel>, disk: &CrashDisk) -> Result<(Session, Segment), String> {
+    let options = process(kernel, disk);
+    with(&options, "image").map_err(|error| error.to_string())
+}
+
+fn process(kernel: &Arc<ModelKernel>, disk: &CrashDisk) -> SessionOptions {
     let world = World::with(Arc::<ModelKernel>::clone(kernel), Arc::new(disk.clone()));
-    let options = SessionOptions::new()
+    SessionOptions::new()
         .store(Path::new("/store"))
-        .world(world);
-    let session = options.open("image").map_err(|error| error.to_string())?;
+        .world(world)
+}
+
+fn with(options: &SessionOptions, image: &str) -> Result<(Session, Segment), OpenError> {
+    let session = options.open(image)?;
     let small = SegmentOptions::new()
         .block_size(BlockSize::MIN)
         .reserve(LEN);
-    let segment = session
-        .segment_with("memory", LEN, &small)
-        .map_err(|error| error.to_string())?;
+    let segment = session.segment_with("memory", LEN, &small)?;
     Ok((session, segment))
 }
 
@@ -224,4 +230,113 @@ fn run(session: &Session, segment: &Segment, model: &mut [u8]) -> Result<(), Str
             .map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+/// One session, killed (not cut off: the machine goes on) in the middle of operation `at`. Answers what its newest checkpoint
+/// holds that was promised, if it came that far.
+fn killed_at(disk: &CrashDisk, at: u64) -> Option<Vec<u8>> {
+    disk.power_off_at(at);
+    let mut history = History::default();
+    let mut live = || -> Result<(), String> {
+        let mut model = vec![0; LEN];
+        let (session, segment) = open(&Arc::new(ModelKernel::new()), disk)?;
+        // Long enough in one piece to be shared.
+        for (at, block) in model.chunks_mut(4096).enumerate() {
+            block.fill(1 + at as u8);
+        }
+        segment
+            .write(0, &model)
+            .map_err(|error| error.to_string())?;
+        for n in 0..2 {
+            step(n, &segment, &mut model)?;
+            session.checkpoint().map_err(|error| error.to_string())?;
+            history.states.push(model.clone());
+        }
+        session.suspend().map_err(|error| error.to_string())?;
+        Ok(())
+    };
+    let _killed = live();
+    // Whatever the dead process tried to do at its end, it had no power for.
+    disk.power_off_at(u64::MAX);
+    history.states.pop()
+}
+
+/// What makes a record that names what is there already and writes no block.
+type Publish = fn(&CrashDisk) -> Result<&'static str, OpenError>;
+
+/// A process died somewhere around the sync of its pack's seal; the next one finds the pack sealed, and publishes without a
+/// checkpoint of anything new. Then the power goes: what it published is there, whoever opens it.
+#[test]
+fn what_is_published_beside_a_checkpoint_relies_on_no_seal_that_can_be_lost() {
+    let branch: Publish = |disk| {
+        let (session, _segment) = with(&process(&Arc::new(ModelKernel::new()), disk), "image")?;
+        session.branch("other").map(|_| "other")
+    };
+    let branch_here: Publish = |disk| {
+        let (session, _segment) = with(&process(&Arc::new(ModelKernel::new()), disk), "image")?;
+        session.branch_here("other").map(|_| "other")
+    };
+    let restore: Publish = |disk| {
+        let (session, _segment) = with(&process(&Arc::new(ModelKernel::new()), disk), "image")?;
+        session.restore("-0")?;
+        Ok(session.checkpoint().map(|_| "image")?)
+    };
+    let reader: Publish = |disk| {
+        let options = process(&Arc::new(ModelKernel::new()), disk).reader();
+        let (session, _segment) = with(&options, "image")?;
+        session.branch("other").map(|_| "other")
+    };
+    let reader_here: Publish = |disk| {
+        let options = process(&Arc::new(ModelKernel::new()), disk).reader();
+        let (session, _segment) = with(&options, "image")?;
+        session.branch_here("other").map(|_| "other")
+    };
+    // The same content, as an image that never heard of the first one: it shares the blocks.
+    let share: Publish = |disk| {
+        let (image, memory) = with(
+            &process(&Arc::new(ModelKernel::new()), disk).reader(),
+            "image",
+        )?;
+        let (session, segment) = with(&process(&Arc::new(ModelKernel::new()), disk), "other")?;
+        segment.write(0, &content(&memory)).unwrap();
+        drop(image);
+        Ok(session.checkpoint().map(|_| "other")?)
+    };
+    let all = [
+        ("branch", branch),
+        ("branch_here", branch_here),
+        ("restore", restore),
+        ("a reader's branch", reader),
+        ("a reader's branch_here", reader_here),
+        ("sharing", share),
+    ];
+    let quiet = CrashDisk::new(1);
+    killed_at(&quiet, u64::MAX).unwrap();
+    let operations = quiet.operations();
+    for (name, publish) in all {
+        let mut published = 0;
+        // The seal is among the last.
+        for at in operations - 8..=operations {
+            for seed in 0..4 {
+                let disk = CrashDisk::new(seed * 1000 + at);
+                let Some(wanted) = killed_at(&disk, at) else {
+                    continue;
+                };
+                let image = match publish(&disk) {
+                    Ok(image) => image,
+                    Err(OpenError::Unsealed { .. }) => continue,
+                    Err(error) => panic!("killed at {at}, then {name}: {error}"),
+                };
+                published += 1;
+                for _ in 0..4 {
+                    let left = disk.crash();
+                    let options = process(&Arc::new(ModelKernel::new()), &left);
+                    let (_session, segment) = with(&options, image)
+                        .unwrap_or_else(|error| panic!("killed at {at}, {name}, cut: {error}"));
+                    assert!(content(&segment) == wanted, "killed at {at}, {name}, cut");
+                }
+            }
+        }
+        assert!(published > 10, "{name}: only {published} were published");
+    }
 }

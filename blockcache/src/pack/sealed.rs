@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use parking_lot::RwLock;
@@ -67,6 +67,9 @@ pub(crate) struct SealedPack {
     pub(crate) id: PackId,
     pub(crate) path: PathBuf,
     seal: Seal,
+    /// Whether its seal is durable, or on the list of those that are made so before the next record. Says nothing of other
+    /// memory.
+    pub(crate) is_relied_on: AtomicBool,
     /// Read when first needed. After the store's lists in the lock order; not held while reading.
     index: RwLock<Option<Arc<Index<Bytes>>>>,
 }
@@ -111,6 +114,7 @@ impl SealedPack {
             id,
             path: path.to_owned(),
             seal,
+            is_relied_on: AtomicBool::new(false),
             index: RwLock::new(None),
         };
         Ok((pack, file))

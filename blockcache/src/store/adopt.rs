@@ -15,7 +15,7 @@ use crate::{
 
 impl Store {
     /// Seals the pack of a writer that is dead, up to its mark; one that is sealed already stays as it is, and is
-    /// synced with the next batch that any writer of this store object makes durable.
+    /// synced by the next [`settle`](Self::settle).
     ///
     /// The caller knows that the writer is dead: it holds the lease of the image whose record carries the mark.
     ///
@@ -28,7 +28,7 @@ impl Store {
             // Sealing it failed in this process: the same bytes are written and synced once more.
             Ok(_) if self.is_doubtful(pack) => {}
             Ok(sealed) if sealed.batches_end() >= mark.len => {
-                self.found_sealed(pack);
+                self.note_reliance(&sealed);
                 self.abandoned(pack);
                 return Ok(());
             }

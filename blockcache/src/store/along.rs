@@ -47,8 +47,9 @@ impl Store {
             return Ok(());
         }
         match self.sealed_pack(pack) {
-            Ok(_sealed) => {
-                // Completed since: from now on it can be mapped.
+            Ok(sealed) => {
+                // Completed: it can be mapped, and what comes after may rely on it.
+                self.note_reliance(&sealed);
                 self.along.write().retain(|along| along.mark.pack != pack);
                 return Ok(());
             }

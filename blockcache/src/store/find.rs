@@ -107,9 +107,14 @@ impl Known {
     }
 
     /// Finds an id; packs that are damaged are passed over.
-    fn locate(&self, disk: &dyn Disk, kind: Kind, id: &[u8; 32]) -> Option<Place> {
+    fn locate(
+        &self,
+        disk: &dyn Disk,
+        kind: Kind,
+        id: &[u8; 32],
+    ) -> Option<(&Arc<SealedPack>, Place)> {
         let mut packs = self.candidates(id);
-        packs.find_map(|pack| pack.find(disk, kind, id).ok().flatten())
+        packs.find_map(|pack| Some((pack, pack.find(disk, kind, id).ok()??)))
     }
 
     /// Finds an id; a pack that is damaged is an error where no other has it.
@@ -144,12 +149,20 @@ impl Store {
     /// - **Cost**: hardly depends on the number of packs; the first ever lists the packs and reads their indexes.
     pub fn locate(&self, id: &BlockId) -> Result<Option<Place>, StoreError> {
         let open = self.find_open(Kind::Block, id.as_bytes());
-        Ok(open.or_else(|| self.locate_sealed(id)))
+        let sealed = || {
+            let known = self.known();
+            let found = known.locate(&*self.disk, Kind::Block, id.as_bytes());
+            found.map(|(_, place)| place)
+        };
+        Ok(open.or_else(sealed))
     }
 
-    /// Where a block lies in a sealed pack.
-    pub(crate) fn locate_sealed(&self, id: &BlockId) -> Option<Place> {
-        self.known().locate(&*self.disk, Kind::Block, id.as_bytes())
+    /// Where a block lies in a sealed pack that is going to be relied on for it.
+    pub(crate) fn locate_to_share(&self, id: &BlockId) -> Option<Place> {
+        let known = self.known();
+        let (pack, place) = known.locate(&*self.disk, Kind::Block, id.as_bytes())?;
+        self.note_reliance(pack);
+        Some(place)
     }
 
     /// The same for blocks and nodes, looking again for packs that appeared since, and failing where a damaged pack

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use super::{Store, StoreError, find::Known};
@@ -35,7 +35,8 @@ pub(super) struct Packs {
     forgotten: u64,
     /// Packs whose seal was written but not synced, as far as anybody knows: an adoption writes it again.
     doubtful: Vec<PackId>,
-    /// Packs that were found sealed by an adoption: whoever sealed them may have died before the sync.
+    /// Packs that somebody else sealed and that something is about to rely on: whoever sealed them may have died before
+    /// the sync.
     unsettled: Vec<PackId>,
     /// One of them, whose sync failed.
     settle_failed: Option<PackId>,
@@ -207,18 +208,33 @@ impl Store {
         self.packs.write().doubtful.push(id);
     }
 
-    /// A pack was found sealed whose mark is about to be forgotten.
-    pub(super) fn found_sealed(&self, id: PackId) {
-        self.packs.write().unsettled.push(id);
+    /// Passes where a pack is there, whole and sealed, and notes that a record is going to need it without marking it.
+    ///
+    /// - **Errors**: [`StoreError::NotSealed`], [`StoreError::Missing`], [`StoreError::Damaged`].
+    pub fn rely_on(&self, pack: PackId) -> Result<(), StoreError> {
+        self.note_reliance(&*self.sealed_pack(pack)?);
+        Ok(())
     }
 
-    /// Makes the seals durable that adoptions found, before a new mark takes the place of theirs.
+    pub(super) fn note_reliance(&self, pack: &SealedPack) {
+        if pack.is_relied_on.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.packs.write().unsettled.push(pack.id);
+    }
+
+    /// Makes the seals durable that were found here and are relied on: of packs that were adopted, read along, or shared. Comes
+    /// before every record that needs them and does not mark them. [`PackWriter::sync`](crate::PackWriter::sync) does it too.
     ///
-    /// Not done by the adoption: it is on the way to a resume, and this waits for the disk.
+    /// Not done when they are found: that is on the way to a resume, and this waits for the disk.
     ///
-    /// - **Cost**: nothing but after an adoption; then one sync of a file that is most often clean.
-    pub(crate) fn settle(&self) -> Result<(), StoreError> {
+    /// - **Cost**: a look; once for each such pack a sync of a file that is most often clean.
+    /// - **Errors**: the store object is of no use to writers from then on, as the kernel tells of a lost write once.
+    pub fn settle(&self) -> Result<(), StoreError> {
         let packs = self.packs.read();
+        if packs.unsettled.is_empty() && packs.settle_failed.is_none() {
+            return Ok(());
+        }
         let (unsettled, failed) = (packs.unsettled.clone(), packs.settle_failed);
         drop(packs);
         let error = |id, source| StoreError::io("sync", self.pack_path(id), source);
@@ -247,7 +263,9 @@ impl Store {
         self.packs.write().doubtful.retain(|pack| *pack != id);
         // Opened before it leaves the other list, so that its blocks are found all the time. A failure here is found
         // again, and named, by the read that needs the pack.
-        let _found_again = self.sealed_pack(id);
+        if let Ok(durable) = self.sealed_pack(id) {
+            durable.is_relied_on.store(true, Ordering::Relaxed);
+        }
         self.abandoned(id);
     }
 

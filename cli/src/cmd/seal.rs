@@ -28,9 +28,8 @@ pub(super) fn as_holder(store: &Store, lease: &WriterLease) -> Result<(), Failur
             });
         }
         store.adopt(mark)?;
-        sync(store, mark.pack)?;
     }
-    Ok(())
+    Ok(store.settle()?)
 }
 
 /// Passes where all that a commit relies on is sealed, whoever has its image. A record marks every pack that was not
@@ -42,10 +41,9 @@ pub(super) fn check(
     pid: u32,
 ) -> Result<(), Failure> {
     for mark in marks_of(image, record)? {
-        match store.sealed_file(mark.pack) {
-            Ok(_) => sync(store, mark.pack)?,
+        match store.rely_on(mark.pack) {
             // It was sealed once, and a collection wrote elsewhere what is needed of it.
-            Err(StoreError::Missing { .. }) => {}
+            Ok(()) | Err(StoreError::Missing { .. }) => {}
             Err(StoreError::NotSealed { pack }) => {
                 return Err(Failure::Unsealed {
                     image: image.clone(),
@@ -56,7 +54,8 @@ pub(super) fn check(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    // Whoever sealed them may have died before the sync.
+    Ok(store.settle()?)
 }
 
 /// Makes it so by taking the image's lease for a moment, where nobody has it; else passes only if it is so already.
@@ -75,11 +74,4 @@ pub(super) fn of(
         Err(error) => return Err(error.into()),
     };
     check(store, image, record, pid)
-}
-
-/// Whoever sealed it may have died before its sync.
-fn sync(store: &Store, pack: segvm_blockcache::PackId) -> Result<(), Failure> {
-    let path = store.pack_path(pack);
-    let synced = store.sealed_file(pack)?.sync();
-    synced.map_err(|source| Failure::Write { path, source })
 }

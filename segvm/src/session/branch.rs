@@ -1,6 +1,6 @@
 //! New images that start at a commit of this one, or at what is in memory.
 
-use segvm_blockcache::{CommitId, Marks};
+use segvm_blockcache::{CommitId, Marks, StoreError};
 use segvm_home::{BRANCHED_FROM, Commit, Home as _, ImageName, Record, Timestamp, WriterLease};
 
 use super::{
@@ -56,18 +56,26 @@ impl Session {
                 image: core.image().to_string(),
             });
         };
-        for mark in Marks::decode(&record.mark)?.list() {
+        for &mark in Marks::decode(&record.mark)?.list() {
             // Nor one that only another session can: whoever opens an image completes what it marks.
             let ours = state.orphans.list().iter().any(|own| own.pack == mark.pack);
             let along = core.store.packs_along().contains(&mark.pack);
-            if !core.store.has_sealed(mark.pack) && (along || !ours) {
-                return Err(OpenError::Unsealed {
-                    image: core.image().to_string(),
-                    commit: record.commit_id,
-                    pack: mark.pack,
-                });
+            match core.store.rely_on(mark.pack) {
+                // It was sealed once, and a collection wrote elsewhere what is needed of it.
+                Ok(()) | Err(StoreError::Missing { .. }) => {}
+                Err(StoreError::NotSealed { .. }) if ours && !along => {}
+                Err(StoreError::NotSealed { pack }) => {
+                    return Err(OpenError::Unsealed {
+                        image: core.image().to_string(),
+                        commit: record.commit_id,
+                        pack,
+                    });
+                }
+                Err(error) => return Err(error.into()),
             }
         }
+        // Nor a seal that is seen, and that the next power cut takes.
+        core.store.settle()?;
         let mut lease = core.acquire_new(&name)?;
         let now = Timestamp::from((core.world.now)());
         let from = core.image();

@@ -252,7 +252,7 @@ impl PackWriter {
                 .find_own(Kind::Block, id.as_bytes())
                 .map(|entry| entry.place(open.id))
         });
-        own.or_else(|| self.store.locate_sealed(id))
+        own.or_else(|| self.store.locate_to_share(id))
     }
 
     /// Hands what was kept so far to the writing thread, so that [`Store::read_place`] can read it before the batch
@@ -269,7 +269,8 @@ impl PackWriter {
         Ok(())
     }
 
-    /// Ends the batch and makes everything put so far durable. Does nothing when nothing was put since the last one.
+    /// Ends the batch and makes everything put so far durable, and the seals of other packs that are relied on. Does nothing more
+    /// when nothing was put since the last one.
     ///
     /// 1. Nodes and directory go behind the blocks; the writing thread finishes.
     /// 2. The batch header is written in the page set aside for it.
@@ -280,10 +281,11 @@ impl PackWriter {
     pub fn sync(&mut self) -> Result<Option<PackMark>, PackError> {
         self.alive()?;
         self.room = None;
+        // Also where nothing was put: a record may follow that names what others wrote.
+        self.store.settle().map_err(PackError::Settle)?;
         if !self.pending.as_ref().is_some_and(|pending| pending.used) {
             return Ok(self.mark());
         }
-        self.store.settle().map_err(PackError::Settle)?;
         let Some(pending) = self.pending.take() else {
             return Ok(self.mark());
         };
