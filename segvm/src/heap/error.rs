@@ -93,8 +93,8 @@ pub enum HeapError {
         /// Bytes that are there.
         len: usize,
     },
-    /// A root's name is empty or too long.
-    #[error("a root's name has 1 to 64 bytes, not {}: {name:?}", name.len())]
+    /// A root's name is empty, too long, or has a NUL.
+    #[error("a root's name has 1 to 64 bytes and no NUL; this one has {}: {name:?}", name.len())]
     RootName {
         /// The name.
         name: String,

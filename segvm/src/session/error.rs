@@ -289,7 +289,8 @@ impl From<SuspendError> for Error {
 
 /// Anything that can go wrong with a session, for an application that passes errors on.
 ///
-/// Its `Debug` is its `Display`, so that `fn main() -> Result<(), segvm::Error>` prints a sentence.
+/// Its `Debug` is its `Display` and what it was caused by, so that `fn main() -> Result<(), segvm::Error>` prints a sentence that says
+/// why.
 #[non_exhaustive]
 #[derive(thiserror::Error)]
 pub enum Error {
@@ -318,6 +319,17 @@ pub enum Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        let mut said = self.to_string();
+        let mut at = std::error::Error::source(self);
+        while let Some(cause) = at {
+            let text = cause.to_string();
+            // Many sentences end with their cause's already.
+            if !said.contains(&text) {
+                said += ": ";
+                said += &text;
+            }
+            at = cause.source();
+        }
+        f.write_str(&said)
     }
 }
