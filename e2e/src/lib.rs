@@ -1,5 +1,8 @@
 //! Whole-system tests: programs that are killed, and what is found afterwards. This library is what both sides of a
-//! test know: which bytes a page has after a number of steps.
+//! test know: which bytes a page has after a number of steps; and the guide, whose programs and commands the tests run.
+
+pub mod page;
+pub mod programs;
 
 /// Pages that the victim writes; a power of two.
 pub const PAGES: usize = 2048;

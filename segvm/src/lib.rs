@@ -44,9 +44,13 @@ pub use session::{
 };
 pub use world::{World, WorldError};
 
-/// The programs in the guide, so that they compile.
+/// The programs in the guide, so that those compile that should and no others. They are run by the tests of `cli`.
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/first-hour.md")]
+#[doc = include_str!("../../docs/guide/data-modelling.md")]
+#[doc = include_str!("../../docs/guide/threads-and-async.md")]
 #[doc = include_str!("../../docs/guide/caches-and-secrets.md")]
+#[doc = include_str!("../../docs/guide/trust.md")]
 mod guide {}
 
 // The derive writes `::segvm::...`; this lets it work inside this crate too.
