@@ -45,7 +45,7 @@ pub enum CheckpointError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The record could not be appended.
-    #[error("recording the checkpoint: {0}")]
+    #[error("recording the checkpoint: {0}{more}", more = remedy(.0))]
     Publish(#[source] PublishError),
     /// The image was stolen from this session, which commits to it no more. Memory and program are untouched.
     #[error("{by}: Session::branch_here keeps what is in memory, as a new image")]
@@ -107,6 +107,17 @@ impl CheckpointError {
             Self::Twice { first, .. } => first.is_for_good(),
             _ => false,
         }
+    }
+}
+
+/// What can be done beside what the home says.
+fn remedy(error: &PublishError) -> &'static str {
+    match error {
+        // Opening it again is the end of what is in memory.
+        PublishError::Sync { .. } | PublishError::Poisoned { .. } => {
+            "; Session::branch_here before that keeps what is in memory, as a new image"
+        }
+        _ => "",
     }
 }
 

@@ -325,8 +325,8 @@ pub(crate) fn lay_out_again(core: &Core, state: &mut State, budget: u64) -> u64 
         if result.is_err() {
             break;
         }
-        segment.undo.clear();
     }
+    // What was moved can be undone until a checkpoint has made it durable: if that one fails, nothing lies there.
     if let Err(error) = result {
         state.roll_back(core, &error);
         return 0;

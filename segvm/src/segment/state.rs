@@ -262,6 +262,13 @@ impl State {
         Ok(())
     }
 
+    /// Puts moved blocks back to where they lay before, outside a checkpoint: the pack that they were moved to has failed.
+    pub(crate) fn move_back(&mut self) {
+        while let Some(was) = self.undo.pop() {
+            self.layout.set(was.index, was.place);
+        }
+    }
+
     /// Forgets what would have been needed to roll back.
     pub(crate) fn settle(&mut self) {
         self.undo.clear();

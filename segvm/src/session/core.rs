@@ -264,7 +264,8 @@ impl State {
         }
     }
 
-    /// Seals the session's pack, so that it can be mapped. What was durable before stays so if this fails.
+    /// Seals the session's pack, so that it can be mapped; never in the middle of a checkpoint. What was durable before stays so
+    /// if this fails.
     pub(crate) fn seal(&mut self) -> Result<(), CheckpointError> {
         if let Some(writer) = self.writer.take() {
             let mark = writer.mark();
@@ -273,6 +274,9 @@ impl State {
                     && !self.orphans.set(mark)
                 {
                     self.broken = Some(error.to_string());
+                }
+                for segment in &mut self.segments {
+                    segment.move_back();
                 }
                 return Err(error.into());
             }

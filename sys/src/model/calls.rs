@@ -279,6 +279,7 @@ impl Kernel for ModelKernel {
         for range in ranges {
             let (now, after) = rest.split_at_mut(range.len());
             rest = after;
+            self.run_quiet_hook(*range);
             if let Err(fault) = self.read(range.start(), now) {
                 panic!("broken promise: copying memory that cannot be read: {fault}");
             }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::page::{PageRange, PageSize};
 
-/// Called before each page that a racing copy takes.
+/// Called before what a copy takes.
 type CopyHook = Box<dyn FnMut(&ModelKernel, PageRange) + Send>;
 
 /// Memory in plain maps, as a [`Kernel`](crate::Kernel). A clone is the same memory.
@@ -24,6 +24,8 @@ struct Inner {
     state: Mutex<State>,
     /// Taken out while it runs, so that a hook that copies does not call itself.
     hook: Mutex<Option<CopyHook>>,
+    /// As `hook`.
+    quiet_hook: Mutex<Option<CopyHook>>,
 }
 
 pub(super) struct State {
@@ -50,6 +52,7 @@ impl ModelKernel {
                     watches: 0,
                 }),
                 hook: Mutex::new(None),
+                quiet_hook: Mutex::new(None),
             }),
         }
     }
@@ -123,12 +126,26 @@ impl ModelKernel {
         *self.inner.hook.lock() = Some(Box::new(hook));
     }
 
+    /// Lets `hook` run before each range that [`copy_quiet`](crate::Kernel::copy_quiet) takes: it plays whoever writes although
+    /// nobody may, such as a transfer that is still in flight.
+    pub fn on_quiet_copy(&self, hook: impl FnMut(&ModelKernel, PageRange) + Send + 'static) {
+        *self.inner.quiet_hook.lock() = Some(Box::new(hook));
+    }
+
     pub(super) fn run_hook(&self, page: PageRange) {
-        let taken = self.inner.hook.lock().take();
+        self.run(&self.inner.hook, page);
+    }
+
+    pub(super) fn run_quiet_hook(&self, range: PageRange) {
+        self.run(&self.inner.quiet_hook, range);
+    }
+
+    fn run(&self, slot: &Mutex<Option<CopyHook>>, range: PageRange) {
+        let taken = slot.lock().take();
         if let Some(mut hook) = taken {
-            hook(self, page);
+            hook(self, range);
             // Unless it was replaced meanwhile.
-            self.inner.hook.lock().get_or_insert(hook);
+            slot.lock().get_or_insert(hook);
         }
     }
 }
