@@ -11,3 +11,4 @@
 mod beside;
 mod end;
 mod harness;
+mod places;

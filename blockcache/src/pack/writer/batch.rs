@@ -7,8 +7,9 @@ use super::{
         format::{Batch, ENTRY, Entry, PAGE, len64},
         open::OpenPack,
     },
-    PackWriter, Pending,
+    HUGE, PackWriter, Pending,
 };
+use crate::unit::BlockSize;
 use zerocopy::IntoBytes;
 
 impl PackWriter {
@@ -33,6 +34,18 @@ impl PackWriter {
             node_ids: Vec::new(),
             used: false,
         });
+    }
+
+    /// Drops blocks that would have been the first behind a gap: what follows lies as much farther on as its address does.
+    pub(super) fn skip(&mut self, size: BlockSize, blocks: usize) {
+        let (Some(buffer), Some(gap)) = (&mut self.buffer, &mut self.aligned) else {
+            return;
+        };
+        if buffer.is_empty() && buffer.offset() == gap.end {
+            let wanted = gap.end - gap.start + len64(blocks << size.log2());
+            gap.end = gap.start + wanted % HUGE;
+            buffer.reset(gap.end);
+        }
     }
 
     /// Appends bytes of any length.

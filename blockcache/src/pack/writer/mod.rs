@@ -53,6 +53,13 @@ struct Pending {
     used: bool,
 }
 
+/// Bytes that nothing is written to, so that what follows lies where it should.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    start: u64,
+    end: u64,
+}
+
 /// The blocks that the caller is filling in.
 #[derive(Clone, Copy, Debug)]
 struct Room {
@@ -80,8 +87,8 @@ pub struct PackWriter {
     batches: u64,
     end: u64,
     bytes_written: u64,
-    /// Where the last gap ended that [`align`](Self::align) left.
-    aligned: Option<u64>,
+    /// The last gap that [`align`](Self::align) left.
+    aligned: Option<Gap>,
     failure_told: bool,
     /// In a forked child nothing may be touched when the value is dropped.
     owner: u32,
@@ -179,14 +186,14 @@ impl PackWriter {
         }
         self.begin_batch(size.bytes());
         let end = self.buffer.as_ref().map_or(self.end, Buffer::end);
-        let gap = address.wrapping_sub(end) % HUGE;
-        let far = self.aligned.is_none_or(|last| end >= last + Self::LONG_RUN);
-        if gap != 0 && far {
-            let at = self.hand_on()? + gap;
+        let far = |gap: Gap| end >= gap.end + Self::LONG_RUN;
+        if self.aligned.is_none_or(far) {
+            let start = self.hand_on()?;
+            let end = start + address.wrapping_sub(start) % HUGE;
             let mut buffer = self.spare(size.bytes());
-            buffer.reset(at);
+            buffer.reset(end);
             self.buffer = Some(buffer);
-            self.aligned = Some(at);
+            self.aligned = Some(Gap { start, end });
         }
         Ok(())
     }
@@ -208,7 +215,9 @@ impl PackWriter {
                 room: blocks,
             });
         };
-        if ids.iter().all(Option::is_none) {
+        let first = ids.iter().position(Option::is_some);
+        self.skip(size, first.unwrap_or(ids.len()));
+        if first.is_none() {
             return Ok(vec![None; ids.len()]);
         }
         let open = self.ensure_file()?;
