@@ -7,10 +7,10 @@ use std::{
 };
 
 use super::{
-    HeapError,
+    HeapError, HeapOptions,
     layout::{
-        GRAIN, Header, MAGIC, MAX_SHARDS, SHARD_TABLE, Shard, UNIT, Unit, VERSION, overhead_units,
-        unit_table,
+        GRAIN, Header, MAGIC, MAX_SHARDS, SHARD_TABLE, Shard, UNIT, Unit, VERSION, ZERO_ON_FREE,
+        overhead_units, unit_table,
     },
     locks::Locks,
     space::Space,
@@ -30,6 +30,8 @@ pub(super) struct Core {
     /// A power of two.
     shards: u32,
     unit_table: usize,
+    /// Whether what is freed is zeroed. As in the header, where it never changes.
+    pub(super) zero_on_free: bool,
     pub(super) locks: Locks,
 }
 
@@ -41,8 +43,14 @@ unsafe impl Sync for Core {}
 
 impl Core {
     /// Makes an empty heap with `shards` shards: a power of two, at most [`MAX_SHARDS`].
-    pub(super) fn create(space: Box<dyn Space>, seed: u64, shards: u32) -> Result<Self, HeapError> {
-        let core = Self::over(space, shards);
+    pub(super) fn create(
+        space: Box<dyn Space>,
+        seed: u64,
+        shards: u32,
+        options: HeapOptions,
+    ) -> Result<Self, HeapError> {
+        let mut core = Self::over(space, shards);
+        core.zero_on_free = options.zero_on_free;
         let (base, reserved) = (core.base_address(), core.reserved());
         let units = reserved / UNIT;
         let fits = base.is_multiple_of(UNIT) && reserved.is_multiple_of(UNIT);
@@ -63,6 +71,7 @@ impl Core {
         header.seed.set(seed);
         header.first_unit.set(first);
         header.top.set(first);
+        header.flags.set(core.flags());
         // Last: a heap whose making was interrupted is none.
         header.magic.set(MAGIC);
         Ok(core)
@@ -76,8 +85,13 @@ impl Core {
             space,
             shards,
             unit_table: unit_table(shards),
+            zero_on_free: false,
             locks: Locks::new(shards),
         }
+    }
+
+    fn flags(&self) -> u64 {
+        if self.zero_on_free { ZERO_ON_FREE } else { 0 }
     }
 
     pub(super) fn open(space: Box<dyn Space>) -> Result<Self, HeapError> {
@@ -90,6 +104,7 @@ impl Core {
                 core.unit_table = unit_table(shards);
                 core.locks = Locks::new(shards);
             }
+            core.zero_on_free = core.header().flags.get() == ZERO_ON_FREE;
         }
         core.validate()?;
         Ok(core)
@@ -121,6 +136,13 @@ impl Core {
             return Err(HeapError::Shards {
                 base,
                 found: header.shards.get(),
+            });
+        }
+        if header.flags.get() != self.flags() {
+            return Err(HeapError::Flags {
+                base,
+                found: header.flags.get(),
+                wanted: self.flags(),
             });
         }
         if header.base.get() != word(base) || header.reserved.get() != word(reserved) {

@@ -59,6 +59,16 @@ pub enum HeapError {
         /// The version of this library.
         wanted: u32,
     },
+    /// A heap made with an option that this library does not know, or a restore brought another one than the one that was opened.
+    #[error("the heap at {base:#x} has the flags {found:#x}, and was opened with {wanted:#x}")]
+    Flags {
+        /// Address of the first byte.
+        base: usize,
+        /// The flags in its header.
+        found: u64,
+        /// What is known, or was there before.
+        wanted: u64,
+    },
     /// The header is damaged, or a restore brought another heap than the one that was opened.
     #[error(
         "the heap at {base:#x} says that it has {found} shards, which is not what it was opened with"

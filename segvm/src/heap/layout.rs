@@ -49,7 +49,12 @@ pub(super) struct Header {
     pub(super) filled_bins: Cell64,
     /// Units at the head of each list of free runs; 0 where there is none.
     pub(super) bins: [Cell32; BINS],
+    /// [`ZERO_ON_FREE`] or nothing; a heap keeps what it was made with.
+    pub(super) flags: Cell64,
 }
+
+/// What is freed is zeroed at once.
+pub(super) const ZERO_ON_FREE: u64 = 1;
 
 /// Where the shards begin, in bytes from the base.
 pub(super) const SHARD_TABLE: usize = 256;

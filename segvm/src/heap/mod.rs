@@ -59,7 +59,37 @@ pub use self::{
 use self::{
     core::Core,
     layout::{Class, SHARDS},
+    shards::clear,
 };
+
+/// How a heap is made. It is recorded in the heap and holds for its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeapOptions {
+    zero_on_free: bool,
+}
+
+impl HeapOptions {
+    /// The defaults: what is freed lies there until it is used again.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            zero_on_free: false,
+        }
+    }
+
+    /// Makes every block zeros when it is freed, moved or cut: a checkpoint that begins later holds no trace of it, and the
+    /// blocks of a heap that has been emptied are holes, which are not stored.
+    ///
+    /// What a collection keeps as room for more is not freed: `clear` or drop what must go. Checkpoints that were
+    /// made while it was there hold it still.
+    ///
+    /// - **Cost**: freeing writes the block.
+    #[must_use]
+    pub const fn zero_on_free(mut self) -> Self {
+        self.zero_on_free = true;
+        self
+    }
+}
 
 /// A heap in a segment, and the locks that its users share.
 pub struct Heap {
@@ -75,13 +105,22 @@ impl Heap {
     /// - **Errors**: [`HeapError::Unsuitable`] where base or reservation are not multiples of [`UNIT`],
     ///   [`HeapError::OutOfMemory`] where the reservation cannot hold the heap's own tables.
     pub fn create(space: Box<dyn Space>, seed: u64) -> Result<Self, HeapError> {
-        Ok(Self::over(Core::create(space, seed, SHARDS)?))
+        Self::create_with(space, seed, HeapOptions::new())
+    }
+
+    /// As [`Heap::create`], with options.
+    pub fn create_with(
+        space: Box<dyn Space>,
+        seed: u64,
+        options: HeapOptions,
+    ) -> Result<Self, HeapError> {
+        Ok(Self::over(Core::create(space, seed, SHARDS, options)?))
     }
 
     /// Finds the heap that an earlier process left in `space`.
     ///
     /// - **Errors**: [`HeapError::NotAHeap`], [`HeapError::Version`], [`HeapError::Shards`], [`HeapError::Moved`],
-    ///   [`HeapError::Truncated`].
+    ///   [`HeapError::Truncated`], [`HeapError::Flags`].
     pub fn open(space: Box<dyn Space>) -> Result<Self, HeapError> {
         Ok(Self::over(Core::open(space)?))
     }
@@ -110,6 +149,14 @@ impl Heap {
     #[must_use]
     pub fn reserved(&self) -> usize {
         self.core.reserved()
+    }
+
+    /// How it was made.
+    #[must_use]
+    pub const fn options(&self) -> HeapOptions {
+        HeapOptions {
+            zero_on_free: self.core.zero_on_free,
+        }
     }
 
     /// The number given to [`Heap::create`].
@@ -160,8 +207,16 @@ impl Heap {
         let new = Layout::from_size_align(new_size, layout.align())
             .map_err(|_too_large| self.core.out_of_memory(new_size))?;
         match (Class::of(layout), Class::of(new)) {
-            (Some(old), Some(new)) if old == new => return Ok(block),
-            (None, None) if self.core.resize_large(block, new) => return Ok(block),
+            (Some(old), Some(new)) if old == new => {
+                self.cut(block, layout.size(), new_size);
+                return Ok(block);
+            }
+            (None, None) => {
+                self.cut(block, layout.size(), new_size);
+                if self.core.resize_large(block, new) {
+                    return Ok(block);
+                }
+            }
             _ => {}
         }
         let to = self.allocate(new)?;
@@ -172,6 +227,16 @@ impl Heap {
         // SAFETY: the caller's promise; the block has just been copied and is not used again.
         unsafe { self.free(block, layout) };
         Ok(to)
+    }
+
+    /// Clears what a block that stays where it is has no more; one that grows has as much as before.
+    fn cut(&self, block: NonNull<u8>, old: usize, new: usize) {
+        if self.core.zero_on_free && new < old {
+            // SAFETY: `new` is within the block of `old` bytes.
+            let end = unsafe { block.byte_add(new) };
+            // SAFETY: the rest of that block, which is given up.
+            unsafe { clear(end, old - new) };
+        }
     }
 
     /// How much is in use and how much is free.

@@ -40,6 +40,10 @@ impl Core {
         Ok(self.address_of(at))
     }
 
+    pub(super) fn refuse_other(&self, block: NonNull<u8>) {
+        self.central().refuse_other(self.unit_of(block), block);
+    }
+
     pub(super) fn give_large(&self, block: NonNull<u8>) {
         let central = self.central();
         let at = self.unit_of(block);

@@ -47,6 +47,12 @@ impl Core {
     #[inline]
     pub(super) fn give(&self, block: NonNull<u8>, layout: Layout) {
         let Some(class) = Class::of(layout) else {
+            if self.zero_on_free {
+                self.refuse_other(block);
+                // SAFETY: a live large block of this layout (just checked, but for the layout, which is the caller's promise),
+                // which nobody uses any more.
+                unsafe { clear(block, layout.size()) };
+            }
             return self.give_large(block);
         };
         let at = self.unit_of(block);
@@ -147,6 +153,16 @@ impl Core {
     fn open_list(&self, number: u32, class: Class) -> u32 {
         self.shard_lists(number).open_spans[class.index()].get()
     }
+}
+
+/// Makes memory zeros that is freed, or is about to be.
+///
+/// # Safety
+/// `len` bytes from `place` on are this heap's, and nobody refers to them.
+#[inline]
+pub(super) unsafe fn clear(place: NonNull<u8>, len: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { place.write_bytes(0, len) };
 }
 
 impl Shard<'_> {

@@ -5,8 +5,9 @@ use std::ptr::NonNull;
 use super::{
     cell::Cell32,
     core::{address, index},
-    layout::{CLASSES, Class, Span, UNIT},
+    layout::{CLASSES, Class, GRAIN, Span, UNIT},
     locks::Shard,
+    shards::clear,
 };
 
 /// What the second word of a free object holds, mixed with its address.
@@ -63,6 +64,10 @@ impl Shard<'_> {
         if free.mark() == mark {
             self.refuse_double(at, object);
         }
+        if self.core.zero_on_free {
+            // SAFETY: all of the object, whatever size it was taken for; it is freed, and nobody refers to it.
+            unsafe { clear(object, class.size()) };
+        }
         let was = span.used.get();
         span.used.set(was - 1);
         free.set_next(span.free.replace(address(object)));
@@ -91,8 +96,22 @@ impl Shard<'_> {
     /// Gives an empty span back to the units that anybody can have.
     fn give_span(&self, class: Class, at: u32) {
         self.close_span(class, at);
+        if self.core.zero_on_free {
+            self.forget_links(class, at);
+        }
         self.core.unit(at).owner.set(0);
         self.core.central().give_units(at, 1);
+    }
+
+    /// Makes a whole unit zeros of an empty span whose objects are, but for the allocator's two words.
+    fn forget_links(&self, class: Class, at: u32) {
+        for object in 0..self.span(at).fresh.get() as usize {
+            let offset = object * class.size();
+            // SAFETY: within the unit, since it was handed out once, and that within the usable length.
+            let object = unsafe { self.core.address_of(at).byte_add(offset) };
+            // SAFETY: an object has two words at least; it is free, and its span in no list.
+            unsafe { clear(object, GRAIN) };
+        }
     }
 
     /// Gives back every span that has no object in it, those included that were kept for the next.

@@ -6,7 +6,7 @@ use std::{alloc::Layout, ptr::NonNull, slice, sync::Arc};
 use proptest::prelude::*;
 
 use super::{
-    Heap, HeapError, MemorySpace, Space, SpaceError, UNIT,
+    Heap, HeapError, HeapOptions, MemorySpace, Space, SpaceError, UNIT,
     core::Core,
     layout::{Class, MAX_SHARDS},
     threads::number,
@@ -21,7 +21,7 @@ fn heap(units: usize) -> Heap {
 /// A heap with so many shards, in memory that outlives it.
 fn heap_of(space: &Arc<MemorySpace>, shards: u32) -> Heap {
     let space = Box::new(Shared(Arc::clone(space)));
-    Heap::over(Core::create(space, SEED, shards).unwrap())
+    Heap::over(Core::create(space, SEED, shards, HeapOptions::new()).unwrap())
 }
 
 fn layout(size: usize) -> Layout {

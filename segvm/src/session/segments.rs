@@ -13,7 +13,7 @@ use super::{
 use crate::{
     dirty::{Share, Tracker},
     gate::Kind,
-    heap::Heap,
+    heap::{Heap, HeapOptions},
     persist::Persist,
     region::{Attribute, Region},
     root::{HeapShared, Root},
@@ -38,8 +38,20 @@ impl Session {
         Ok(self.heap(HEAP)?.root(name)?)
     }
 
-    /// The heap in the segment of that name, made if it is not there.
+    /// The heap in the segment of that name, made if it is not there. Roots found by [`root`](Session::root) are in the one
+    /// named `heap`.
     pub fn heap(&self, segment: &str) -> Result<Arc<HeapShared>, OpenError> {
+        self.heap_with(segment, HeapOptions::new())
+    }
+
+    /// As [`heap`](Session::heap), with options for when it is made.
+    ///
+    /// - **Errors**: [`OpenError::OtherSegment`] where it was made without what is asked for: it holds what was freed so far.
+    pub fn heap_with(
+        &self,
+        segment: &str,
+        options: HeapOptions,
+    ) -> Result<Arc<HeapShared>, OpenError> {
         self.core.check_process()?;
         // A checkpoint between a segment's making and its heap's would save a heap without a header. The pass comes before
         // the lock: whoever waits for the gate holds no lock.
@@ -47,6 +59,7 @@ impl Session {
         let _pass = gate.enter(Kind::Write, gate.label(segment))?;
         let mut heaps = self.core.heaps.lock();
         if let Some(heap) = heaps.get(segment) {
+            self.check_heap(segment, heap.heap(), options)?;
             return Ok(Arc::clone(heap));
         }
         let in_heap = |source| OpenError::Heap {
@@ -61,10 +74,11 @@ impl Session {
             }
             None => {
                 let shared = self.create(segment, SegmentKind::Heap, &SegmentOptions::default())?;
-                Heap::create(SegmentSpace::boxed(shared), seed(&self.core.world))
-                    .map_err(in_heap)?
+                let space = SegmentSpace::boxed(shared);
+                Heap::create_with(space, seed(&self.core.world), options).map_err(in_heap)?
             }
         };
+        self.check_heap(segment, &heap, options)?;
         let heap = HeapShared::new(
             heap,
             Arc::clone(&self.core.gate),
@@ -73,6 +87,23 @@ impl Session {
         );
         heaps.insert(segment.to_owned(), Arc::clone(&heap));
         Ok(heap)
+    }
+
+    fn check_heap(
+        &self,
+        segment: &str,
+        heap: &Heap,
+        options: HeapOptions,
+    ) -> Result<(), OpenError> {
+        if options == HeapOptions::new() || options == heap.options() {
+            return Ok(());
+        }
+        Err(OpenError::OtherSegment {
+            image: self.image(),
+            segment: segment.to_owned(),
+            has: "a heap in which freed bytes stay".to_owned(),
+            wanted: "HeapOptions::zero_on_free".to_owned(),
+        })
     }
 
     /// A segment of raw bytes by name: at least `len` long, made with default options if it is not there.
