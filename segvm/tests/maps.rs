@@ -33,8 +33,8 @@ fn small(session: &Session, name: &str, len: usize) -> Segment {
     session.segment_with(name, len, &options).unwrap()
 }
 
-/// Maps inside the reservations of these segments.
-fn maps(segments: &[Segment]) -> usize {
+/// The lines of /proc/self/maps inside the reservations of these segments.
+fn maps(segments: &[Segment]) -> Vec<String> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let inside = |line: &&str| {
         let start = line.split('-').next().unwrap();
@@ -44,18 +44,32 @@ fn maps(segments: &[Segment]) -> usize {
             (base..base + RESERVED).contains(&start)
         })
     };
-    maps.lines().filter(inside).count()
+    maps.lines().filter(inside).map(str::to_owned).collect()
+}
+
+/// Everything that can explain a number of maps: which they are, how long the segments are, how many the process has.
+fn told(segments: &[Segment], lines: &[String]) -> String {
+    let lens: Vec<_> = segments.iter().map(Segment::len).collect();
+    let all = fs::read_to_string("/proc/self/maps").unwrap();
+    let again = maps(segments).len();
+    let engine = std::env::var("SEGVM_ENGINE");
+    format!(
+        "{} maps (asked again: {again}; {} in all) of segments of {lens:?} bytes, engine {engine:?}; the first of them:\n{}",
+        lines.len(),
+        all.lines().count(),
+        lines[..lines.len().min(100)].join("\n")
+    )
 }
 
 #[track_caller]
 fn bounded(segments: &[Segment], when: &str) -> usize {
-    let count = maps(segments);
-    println!("{count} maps {when}");
+    let lines = maps(segments);
+
     // Protection splits maps where registration does not: two for each window that is warm, read-in ones included.
     let by_protection = std::env::var_os("SEGVM_ENGINE").is_some_and(|engine| engine == "mprotect");
     let most = if by_protection { 2 * MOST } else { MOST };
-    assert!(count <= most, "{count} maps {when}");
-    count
+    assert!(lines.len() <= most, "{when}: {}", told(segments, &lines));
+    lines.len()
 }
 
 fn put(segment: &Segment, page: usize, byte: u8) {
@@ -203,17 +217,29 @@ fn growth_in_small_steps_adds_few_maps() {
     let store = tempfile::tempdir().unwrap();
     let session = open(store.path());
     let segments = [small(&session, "a", PAGE)];
+    let mut most = 0;
     for n in 0..600 {
-        segments[0].grow((n + 1) * 4 * PAGE).unwrap();
+        let failed = |what: &str, error: &dyn std::error::Error| {
+            format!("step {n}, {what}: {error} ({error:?}), with {most} maps before")
+        };
+        let grown = segments[0].grow((n + 1) * 4 * PAGE);
+        grown.unwrap_or_else(|error| panic!("{}", failed("growing", &error)));
         put(&segments[0], n * 4, n as u8 | 1);
-        session.checkpoint().unwrap();
+        let saved = session.checkpoint();
+        saved.unwrap_or_else(|error| panic!("{}", failed("the checkpoint", &error)));
+        if n % 10 != 9 {
+            continue;
+        }
+        let windows = segments[0].len().div_ceil(WINDOW);
+        let count = bounded(&segments, &format!("after step {n}"));
+        assert!(
+            count <= 4 * windows + 4,
+            "step {n}, {windows} windows, {most} maps before: {}",
+            told(&segments, &maps(&segments))
+        );
+        most = count.max(most);
     }
-    let count = bounded(&segments, "after growth in small steps");
-    let windows = segments[0].len().div_ceil(WINDOW);
-    assert!(
-        count <= 4 * windows + 4,
-        "{count} maps for {windows} windows"
-    );
+    println!("{most} maps at most");
     session.suspend().unwrap();
     let session = open(store.path());
     let segments = [small(&session, "a", PAGE)];
