@@ -45,7 +45,9 @@ fn main() -> io::Result<()> {
         pages += &format!("({name:?}, include_str!({:?})),\n", path.canonicalize()?);
         for piece in pieces {
             if let page::Kind::Program(program, _) = piece.kind {
-                let module = format!("{}_{}", program.replace('-', "_"), piece.line);
+                let page = name.trim_end_matches(".md");
+                let module = format!("{page}_{program}_{}", piece.line);
+                let module = module.replace('-', "_").to_lowercase();
                 let file = out.join(format!("{module}.rs"));
                 let run = "pub(super) fn run() -> ::std::process::ExitCode { super::code(main()) }";
                 fs::write(&file, format!("{}\n{run}\n", piece.text))?;

@@ -33,3 +33,16 @@ pub fn last_writer(page: usize, count: u64) -> Option<u64> {
         .rev()
         .find(|&n| page_of(n) == page)
 }
+
+/// Bytes to look for: others for each `n`, computed so that they are in no program file.
+#[must_use]
+pub fn mark(n: u64) -> Vec<u8> {
+    (0..48).map(|at| mark_at(n, at)).collect()
+}
+
+/// One of them.
+#[must_use]
+pub fn mark_at(n: u64, at: u64) -> u8 {
+    let n = std::hint::black_box(n);
+    u8::try_from((n * 37 + at * at * 7 + at * n + 11) % 251).unwrap_or_default()
+}

@@ -10,8 +10,8 @@
 //! | `<!-- not run: WHY -->` | is not run |
 //! | `<!-- setup` ... `-->` | commands of their own, to make what the commands after it look at |
 //!
-//! Without a comment, blocks of `sh` and those that have lines with a `$` are run, and what they print is compared. Blocks of
-//! `text` are not commands.
+//! Without a comment, blocks of Rust that have a `main` are programs that no command calls; blocks of `sh` and those that have lines
+//! with a `$` are run, and what they print is compared. Blocks of `text` are not commands.
 
 /// One piece of a page that a test has to do with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub fn pieces(page: &str) -> Result<Vec<Piece>, Vec<usize>> {
             pieces.push(Piece { line, kind, text });
         } else if let Some(info) = text.strip_prefix("```") {
             let text = up_to(&mut lines, "```");
-            match kind(comment, info, &text) {
+            match kind(comment, info, &text, line) {
                 Some(kind) => pieces.push(Piece { line, kind, text }),
                 None => unmarked.push(line),
             }
@@ -93,7 +93,7 @@ fn up_to<'p>(lines: &mut impl Iterator<Item = (&'p str, usize)>, end: &str) -> S
     block.flat_map(|text| [text, "\n"]).collect()
 }
 
-fn kind(comment: &str, info: &str, text: &str) -> Option<Kind> {
+fn kind(comment: &str, info: &str, text: &str, line: usize) -> Option<Kind> {
     if let Some(why) = comment.strip_prefix("not run: ") {
         return Some(Kind::NotRun(why.to_owned()));
     }
@@ -106,6 +106,9 @@ fn kind(comment: &str, info: &str, text: &str) -> Option<Kind> {
     match info {
         // Looked at by the documentation's tests, which build every block of Rust.
         "rust,compile_fail" | "text" => Some(Kind::Text),
+        "rust" | "rust,no_run" if text.contains("fn main()") => {
+            Some(Kind::Program(format!("line-{line}"), Ends::ByItself))
+        }
         "sh" | "" | "console" if comment == "varies" => Some(Kind::Commands(Output::Varies)),
         "sh" => Some(Kind::Commands(Output::Compared)),
         "" | "console" if text.lines().any(|line| line.starts_with("$ ")) => {
@@ -260,7 +263,12 @@ mod tests {
 
     #[test]
     fn a_block_that_says_nothing_is_told_by_its_line() {
-        assert_eq!(pieces("a\n\n```rust\nfn main() {}\n```\n"), Err(vec![3]));
+        assert_eq!(pieces("a\n\n```rust\nlet a = 1;\n```\n"), Err(vec![3]));
+        let whole = pieces("```rust\nfn main() {}\n```\n").unwrap();
+        assert_eq!(
+            whole[0].kind,
+            Kind::Program("line-1".to_owned(), Ends::ByItself)
+        );
         assert_eq!(
             pieces("```\nonly words\n```\n```toml\n```\n"),
             Err(vec![1, 4])

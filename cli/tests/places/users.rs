@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
     process::Command,
 };
 
@@ -12,6 +13,16 @@ use crate::support::{process, said, store};
 
 /// The user that has nothing.
 const NOBODY: u32 = 65534;
+
+fn open_directories(dir: &Path) {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            open_directories(&path);
+        }
+    }
+}
 
 #[test]
 fn another_user_gets_nothing_out_of_a_store_and_is_told_which_file() {
@@ -31,7 +42,7 @@ fn another_user_gets_nothing_out_of_a_store_and_is_told_which_file() {
         0o700
     );
 
-    let elsewhere = |act: &str, store: &std::path::Path| {
+    let elsewhere = |act: &str, store: &Path| {
         let mut command = Command::new(&program);
         let like = process(store, act);
         command.args(like.get_args());
@@ -51,8 +62,8 @@ fn another_user_gets_nothing_out_of_a_store_and_is_told_which_file() {
             "{act}: {text}"
         );
     }
-    // Also where somebody opened the directory: the files are their owner's.
-    fs::set_permissions(&store, fs::Permissions::from_mode(0o755)).unwrap();
+    // Also where somebody opened the directories: the files are their owner's.
+    open_directories(&store);
     for act in ["read", "write"] {
         let text = elsewhere(act, &store);
         assert!(

@@ -2,8 +2,8 @@
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
-use segvm::Session;
-use segvm_e2e::{PAGE, PAGES, content_of, last_writer, page_of};
+use segvm::{Attribute, OpenError, Session};
+use segvm_e2e::{PAGE, PAGES, content_of, last_writer, mark, mark_at, page_of};
 
 fn main() -> ExitCode {
     let mode = std::env::args().nth(1).unwrap_or_default();
@@ -12,8 +12,9 @@ fn main() -> ExitCode {
         "automatic" => run(true),
         "check" => check(),
         "suspend" => suspend(),
+        "dump" => dump(),
         _ => {
-            eprintln!("victim run|automatic|check|suspend");
+            eprintln!("victim run|automatic|check|suspend|dump");
             return ExitCode::from(2);
         }
     };
@@ -76,4 +77,41 @@ fn suspend() -> Result<(), segvm::Error> {
     let session = Session::open("victim")?;
     session.suspend()?;
     Ok(())
+}
+
+/// The first time saves two segments; the second time touches one of them, has a cache and a secret, and dies of a signal that
+/// leaves a core file.
+fn dump() -> Result<(), segvm::Error> {
+    let session = Session::open("victim")?;
+    let first = session.is_new();
+    let (touched, mapped) = (
+        session.segment("touched", 1 << 20)?,
+        session.segment("mapped", 1 << 20)?,
+    );
+    if first {
+        touched.write(0, &mark(1)).map_err(OpenError::from)?;
+        mapped.write(0, &mark(2)).map_err(OpenError::from)?;
+        session.suspend()?;
+        return Ok(());
+    }
+    touched.write(PAGE * 2, &mark(3)).map_err(OpenError::from)?;
+    let keep = |region: &segvm::Region, n| -> Result<(), segvm::Error> {
+        let mut guard = region.write()?;
+        let marked = mark(n);
+        for (place, byte) in guard.bytes_mut().iter_mut().zip(&marked) {
+            *place = *byte;
+        }
+        // The copy outside would be found instead.
+        std::hint::black_box(marked).fill(0);
+        Ok(())
+    };
+    keep(&session.region("cache", PAGE, Attribute::Drop)?, 4)?;
+    keep(&session.region("keys", PAGE, Attribute::Wipe)?, 5)?;
+    let secret = session.secret(|key: &mut [u8; 48]| {
+        for (at, place) in (0_u64..).zip(key.iter_mut()) {
+            *place = mark_at(6, at);
+        }
+    })?;
+    let _used = secret.read(|key| std::hint::black_box(key[0]))?;
+    std::process::abort();
 }

@@ -86,10 +86,20 @@ pub(super) unsafe fn discard(range: PageRange) -> Result<(), KernelError> {
 /// # Safety
 /// As [`Kernel::seclude`](crate::Kernel::seclude).
 pub(super) unsafe fn seclude(range: PageRange) -> Result<(), KernelError> {
-    // SAFETY: changes what a core dump has, no byte of the range.
-    unsafe { advise(range, Advice::LinuxDontDump, "madvise(MADV_DONTDUMP)") }?;
+    // SAFETY: the caller's promise is the callee's.
+    unsafe { leave_out_of_dumps(range) }?;
     // SAFETY: the caller owns these pages; a child of a fork has nothing there, which the caller says nothing relies on.
     unsafe { advise(range, Advice::LinuxDontFork, "madvise(MADV_DONTFORK)") }
+}
+
+/// Keeps pages out of core files until something else is mapped there. The kernel leaves out what nobody can read; `gcore` does not, and
+/// would write 64 GiB of zeros for each segment.
+///
+/// # Safety
+/// The pages are the caller's.
+pub(super) unsafe fn leave_out_of_dumps(range: PageRange) -> Result<(), KernelError> {
+    // SAFETY: changes what a core file has, no byte of the range.
+    unsafe { advise(range, Advice::LinuxDontDump, "madvise(MADV_DONTDUMP)") }
 }
 
 /// # Safety

@@ -11,7 +11,7 @@ use rustix::{
     mm::{MapFlags, ProtFlags, mmap_anonymous, munmap},
 };
 
-use super::failed;
+use super::{failed, mapping::leave_out_of_dumps};
 use crate::{kernel::KernelError, page::PageRange};
 
 pub(super) fn reserve(range: PageRange) -> Result<(), KernelError> {
@@ -27,7 +27,8 @@ pub(super) fn reserve(range: PageRange) -> Result<(), KernelError> {
         Err(errno) => return Err(failed("mmap", range, errno)),
     };
     if got == at {
-        return Ok(());
+        // SAFETY: this very mapping was made above, and has no bytes.
+        return unsafe { leave_out_of_dumps(range) };
     }
     // Before Linux 4.17 the flag is unknown, and the address a mere hint.
     // SAFETY: this very mapping was made above, and nobody knows of it.
@@ -77,7 +78,9 @@ pub(super) unsafe fn commit(range: PageRange) -> Result<(), KernelError> {
 /// As [`Kernel::fence`](crate::Kernel::fence).
 pub(super) unsafe fn fence(range: PageRange) -> Result<(), KernelError> {
     // SAFETY: the caller's promise is the callee's.
-    unsafe { replace(range, ProtFlags::empty()) }
+    unsafe { replace(range, ProtFlags::empty()) }?;
+    // SAFETY: fresh memory of the caller's that nobody can read or write.
+    unsafe { leave_out_of_dumps(range) }
 }
 
 /// Puts fresh anonymous memory where the range is.
@@ -109,5 +112,41 @@ mod tests {
         let line = holder(maps, at(0x3000, 0x3000)).unwrap();
         assert!(line.ends_with("/b c"), "{line}");
         assert!(holder(maps, at(0x2000, 0x1000)).unwrap().ends_with("/a"));
+    }
+
+    /// The flags that the kernel shows of the page at `at`.
+    fn flags(at: usize) -> String {
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut here = false;
+        for line in maps.lines() {
+            let span = line.split(' ').next().and_then(|span| span.split_once('-'));
+            let number = |hex| usize::from_str_radix(hex, 16).ok();
+            if let Some((Some(start), Some(end))) = span.map(|(a, b)| (number(a), number(b))) {
+                here = (start..end).contains(&at);
+            }
+            if let Some(flags) = line.strip_prefix("VmFlags:").filter(|_| here) {
+                return flags.to_owned();
+            }
+        }
+        panic!("nothing at {at:#x}");
+    }
+
+    #[test]
+    fn what_is_only_reserved_or_fenced_is_in_no_core_file() {
+        let page = PageSize::new(rustix::param::page_size()).unwrap();
+        let at = 0x3a70_0000_0000;
+        let range = PageRange::new(page, at, 4 * page.bytes()).unwrap();
+        let part = PageRange::new(page, at, 2 * page.bytes()).unwrap();
+        reserve(range).unwrap();
+        assert!(flags(at).contains(" dd"));
+        // SAFETY: reserved above, and nobody knows of it.
+        unsafe { commit(part) }.unwrap();
+        assert!(!flags(at).contains(" dd"));
+        assert!(flags(at + 3 * page.bytes()).contains(" dd"));
+        // SAFETY: as above.
+        unsafe { fence(part) }.unwrap();
+        assert!(flags(at).contains(" dd"));
+        // SAFETY: as above.
+        unsafe { release(range) }.unwrap();
     }
 }
