@@ -219,7 +219,8 @@ fn after_a_failed_sync_the_lease_publishes_no_more() {
     let home = home(&disk);
     let mut lease = home.acquire(&notes(), holder()).unwrap();
     lease.publish(&commit(0), &0_u64.to_le_bytes()).unwrap();
-    disk.fail_operation(disk.operations() + 1, EIO);
+    // The log grows, then the record is written, then comes the sync.
+    disk.fail_operation(disk.operations() + 2, EIO);
     let error = lease.publish(&commit(1), &[]).unwrap_err();
     assert!(matches!(error, PublishError::Sync { .. }), "{error}");
     assert_eq!(lease.head().unwrap().seq, 0);

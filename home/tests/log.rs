@@ -81,7 +81,7 @@ fn the_golden_log_is_written_again_byte_for_byte() {
     let mut thief = home.steal(&image(), holder(2)).unwrap();
     thief.publish(&second, b"mark").unwrap();
     let bytes = read(&disk, LOG);
-    assert_eq!(bytes.len(), 64 << 10);
+    assert_eq!(bytes.len(), 4 << 10);
     let (records, rest) = bytes.split_at(1536);
     assert!(rest.iter().all(|byte| *byte == 0));
     assert!(records == WITH_TOKENS, "the format changed");
@@ -133,4 +133,27 @@ fn the_golden_log_is_read_for_ever() {
     assert!(found.iter().all(|record| record.mark == b"mark"));
     assert!(found.iter().all(|record| record.token == Token::NONE));
     assert_eq!(found[1].commit_id, first.id().unwrap());
+}
+
+/// However long the log is and wherever in it the head lies, a reader who comes then finds it.
+#[test]
+fn a_log_grows_by_doubling_and_its_head_is_found_at_each_length() {
+    let disk = MemDisk::new();
+    let home = self::home(&disk);
+    let [mut commit, _] = commits();
+    let mut lease = home.acquire(&image(), holder(1)).unwrap();
+    let mut lengths = Vec::new();
+    for seq in 0..300 {
+        commit.generation = seq;
+        lease.publish(&commit, &[7; 200]).unwrap();
+        let len = read(&disk, LOG).len();
+        if lengths.last() != Some(&len) {
+            lengths.push(len);
+        }
+        let found = self::home(&disk).image(&image()).unwrap().unwrap();
+        assert_eq!(found.head.unwrap().seq, seq);
+    }
+    let kib: Vec<usize> = lengths.iter().map(|len| len >> 10).collect();
+    assert_eq!(kib[..6], [4, 8, 16, 32, 64, 128]);
+    assert!(kib[6..].iter().all(|kib| kib.is_multiple_of(64)), "{kib:?}");
 }

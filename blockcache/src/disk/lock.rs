@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{RwLock, RwLockWriteGuard};
 use rustix::{
     fs::FlockOperation,
     io::Errno,
@@ -32,8 +32,9 @@ type FileKey = (u64, u64);
 
 /// The locks of this process, and of the process that it was forked from (told apart by pid).
 ///
-/// A leaf in the order of locks. Held across `open` and `fcntl`, which do not wait for the lock.
-static HELD: Mutex<Option<HashMap<FileKey, Held>>> = Mutex::new(None);
+/// A leaf in the order of locks. Held across `open` and `fcntl`, which do not wait for the lock: shared by those who only
+/// look, and by one alone who takes a lock or gives it back.
+static HELD: RwLock<Option<HashMap<FileKey, Held>>> = RwLock::new(None);
 
 struct Held {
     pid: u32,
@@ -89,7 +90,19 @@ pub(super) fn try_lock(path: &Path, share: Share) -> io::Result<LockAttempt> {
 /// Tells who holds the lock, without ever holding it.
 pub(super) fn locked_by(path: &Path) -> io::Result<Option<LockHolder>> {
     let pid = process::id();
-    // Kept to the end: a lock that another thread takes meanwhile would go when the descriptor below is closed.
+    // Both guards are kept to the end: a lock that another thread takes meanwhile would go when the descriptor is closed.
+    let guard = HELD.try_read_for(PATIENCE);
+    let guard = guard.ok_or(io::ErrorKind::WouldBlock)?;
+    let mut all = guard.iter().flat_map(HashMap::values);
+    if !all.any(|lock| lock.pid == pid) {
+        // Whoever looks at many images often holds none: then there is no lock that this descriptor could drop.
+        return match File::open(path) {
+            Ok(file) => holder(&file, FlockType::WriteLock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+    }
+    drop(guard);
     let mut guard = registry()?;
     let held = ours_alone(&mut guard, pid);
     let file = match path.metadata() {
@@ -115,8 +128,8 @@ pub(super) fn locked_by(path: &Path) -> io::Result<Option<LockHolder>> {
 
 /// The registry, or an error if it cannot be had. Bounded: in a child forked while another thread was in here, nobody
 /// would ever leave.
-fn registry() -> io::Result<MutexGuard<'static, Option<HashMap<FileKey, Held>>>> {
-    let guard = HELD.try_lock_for(PATIENCE);
+fn registry() -> io::Result<RwLockWriteGuard<'static, Option<HashMap<FileKey, Held>>>> {
+    let guard = HELD.try_write_for(PATIENCE);
     Ok(guard.ok_or(io::ErrorKind::WouldBlock)?)
 }
 
@@ -214,7 +227,7 @@ impl Drop for FileLock {
         if process::id() != self.pid {
             return;
         }
-        let mut guard = HELD.lock();
+        let mut guard = HELD.write();
         let Some(held) = guard.as_mut() else { return };
         match held.get_mut(&self.key).map(|lock| &mut lock.shares) {
             Some(Some(shares)) if *shares > 1 => *shares -= 1,

@@ -1,5 +1,7 @@
 //! Aligned columns.
 
+use std::fmt::Write as _;
+
 /// To which side a column's texts are moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
@@ -36,13 +38,16 @@ impl Table {
         };
         let widths: Vec<usize> = (0..self.aligns.len()).map(width).collect();
         let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(&self.aligns).zip(&widths);
-            let cells = cells.map(|((cell, align), width)| match align {
-                Align::Left => format!("{cell:<width$}"),
-                Align::Right => format!("{cell:>width$}"),
-            });
-            let line: Vec<String> = cells.collect();
-            line.join("  ").trim_end().to_owned()
+            let mut line = String::with_capacity(widths.iter().map(|width| width + 2).sum());
+            for ((cell, align), width) in row.iter().zip(&self.aligns).zip(&widths) {
+                // Writing to a string does not fail.
+                let _ = match align {
+                    Align::Left => write!(line, "{cell:<width$}  "),
+                    Align::Right => write!(line, "{cell:>width$}  "),
+                };
+            }
+            line.truncate(line.trim_end().len());
+            line
         };
         self.rows.iter().map(line).collect()
     }

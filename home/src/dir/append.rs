@@ -13,7 +13,7 @@ use segvm_blockcache::{
 
 use super::{
     frame::{self, Frame, MARK_MAX, Parts},
-    log::{Backwards, LogFile, STEP, Tail},
+    log::{Backwards, FIRST, LogFile, STEP, Tail},
     names, remove,
 };
 use crate::{
@@ -93,6 +93,16 @@ impl<'a> Prepared<'a> {
     /// Tells whether `record` says all that this would.
     pub(super) fn is(&self, record: Option<&Record>) -> bool {
         record.is_some_and(|record| record.commit_id == self.commit_id && record.mark == self.mark)
+    }
+}
+
+/// How long a log is made whose records end at `end`. One of a few records is short, because images are many; a
+/// long one rarely has to grow.
+fn with_room_ahead(end: u64) -> u64 {
+    if end <= STEP as u64 {
+        end.next_power_of_two().max(FIRST as u64)
+    } else {
+        end.next_multiple_of(STEP as u64)
     }
 }
 
@@ -240,7 +250,7 @@ impl Appender {
         let end = offset + len as u64;
         if file_len < end {
             let from = file_len.max(offset);
-            self.write_zeros(log, from, end.next_multiple_of(STEP as u64))?;
+            self.write_zeros(log, from, with_room_ahead(end))?;
         }
         Ok(())
     }

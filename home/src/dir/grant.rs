@@ -98,18 +98,9 @@ impl LeaseFile {
 
     /// What it says; `None` where nothing was ever written, or no write ever reached the disk before the power went.
     pub(super) fn read(&self) -> Result<Option<LeaseRecord>, LeaseFileError> {
-        let len = self.file.len().map_err(|source| self.io(source))?;
-        if len < SECTOR as u64 {
+        let Some(mut record) = self.read_numbers()? else {
             return Ok(None);
-        }
-        let mut numbers = [0; SECTOR];
-        self.file
-            .read_at(0, &mut numbers)
-            .map_err(|source| self.io(source))?;
-        if numbers == [0; SECTOR] {
-            return Ok(None);
-        }
-        let mut record = self.numbers(&numbers)?;
+        };
         // A courtesy: what cannot be read is not known.
         let mut text = vec![0; TEXT];
         let read = self.file.read_at(SECTOR as u64, &mut text);
@@ -118,6 +109,18 @@ impl LeaseFile {
             record.grant.holder.program = program;
         }
         Ok(Some(record))
+    }
+
+    /// The same without host and program: what decides.
+    pub(super) fn read_numbers(&self) -> Result<Option<LeaseRecord>, LeaseFileError> {
+        let mut numbers = [0; SECTOR];
+        match self.file.read_at(0, &mut numbers) {
+            Ok(()) if numbers == [0; SECTOR] => Ok(None),
+            Ok(()) => self.numbers(&numbers).map(Some),
+            // It ends earlier.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(source) => Err(self.io(source)),
+        }
     }
 
     /// What it says, where there was a grant.
@@ -222,9 +225,9 @@ fn line(text: &str) -> String {
 
 /// Host and program, where the text is whole and of this grant.
 fn known(text: &[u8], token: Token) -> Option<(String, String)> {
-    let all = std::str::from_utf8(text).ok()?;
+    let all = std::str::from_utf8(text.trim_ascii_end()).ok()?;
     let (text, check) = all.split_at(all.rfind("check ")?);
-    let check = check.trim_end().strip_prefix("check ")?;
+    let check = check.strip_prefix("check ")?;
     if check != format!("{:08x}", crc32c::crc32c(text.as_bytes())) {
         return None;
     }

@@ -11,8 +11,10 @@ use segvm_blockcache::disk::{Disk, DiskFile, Open};
 use super::frame::{self, FRAME_MAX, Frame, FrameFault, SECTOR};
 use crate::home::Record;
 
-/// How much is read at once when looking for the last frame, and how much the log grows by.
+/// How much is read at most at once when looking for the last frame, and how much a long log grows by.
 pub(super) const STEP: usize = 64 << 10;
+/// How much is read first: the whole log of an image with few commits, and where a longer one usually has its head.
+pub(super) const FIRST: usize = 4 << 10;
 
 /// Why a log could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -104,8 +106,8 @@ impl LogFile {
 
     /// Finds the last whole frame.
     ///
-    /// - **Cost**: reads the zeros set aside (at most [`STEP`], or what a failed append of a long frame left) and the
-    ///   frame, however long the log is.
+    /// - **Cost**: reads [`FIRST`] bytes, then twice as many as before each time: in all no more than twice the zeros set aside
+    ///   (at most [`STEP`], or what a failed append of a long frame left) and the frame, however long the log is.
     pub(super) fn tail(&self) -> Result<Tail, LogError> {
         let len = self.file.len().map_err(|source| LogError::Io {
             path: self.path.clone(),
@@ -115,19 +117,23 @@ impl LogFile {
         })?;
         let mut tail = Tail::default();
         let mut chunk_end = len - len % SECTOR as u64;
+        let mut most = FIRST;
         while chunk_end > 0 {
-            let chunk_start = (chunk_end - 1) / STEP as u64 * STEP as u64;
-            let wanted = usize::try_from(chunk_end - chunk_start).unwrap_or(STEP);
+            let chunk_start = chunk_end.saturating_sub(most as u64);
+            let wanted = usize::try_from(chunk_end - chunk_start).unwrap_or(most);
             let chunk = self.read(chunk_start, wanted)?;
+            most = (most * 2).min(STEP);
+            let mut seen = chunk.as_slice();
             let mut end = chunk_end;
-            for sector in chunk.rchunks_exact(SECTOR) {
-                if tail.rubble_end == 0 && sector.iter().any(|byte| *byte != 0) {
+            while let Some((before, sector)) = seen.split_last_chunk::<SECTOR>() {
+                if tail.rubble_end == 0 && *sector != [0; SECTOR] {
                     tail.rubble_end = end;
                 }
-                if let Some(frame) = self.frame_ending_at(end, sector)? {
+                if let Some(frame) = self.frame_ending_at(end, seen)? {
                     tail.head = Some(frame);
                     return Ok(tail);
                 }
+                seen = before;
                 end -= SECTOR as u64;
                 if tail.rubble_end.saturating_sub(end) > FRAME_MAX as u64 {
                     return Err(LogError::NoRecord {
@@ -142,14 +148,20 @@ impl LogFile {
         Ok(tail)
     }
 
-    fn frame_ending_at(&self, end: u64, sector: &[u8]) -> Result<Option<Frame>, LogError> {
-        let Some(len) = frame::length_from_end(sector) else {
+    /// The frame that ends at `end`; `seen` is what was read of the log up to there, at least a sector.
+    fn frame_ending_at(&self, end: u64, seen: &[u8]) -> Result<Option<Frame>, LogError> {
+        let Some(len) = frame::length_from_end(seen) else {
             return Ok(None);
         };
         let Some(offset) = end.checked_sub(len as u64) else {
             return Ok(None);
         };
-        match frame::decode(&self.read(offset, len)?, offset) {
+        let whole = seen.len().checked_sub(len).and_then(|at| seen.get(at..));
+        let frame = match whole {
+            Some(bytes) => frame::decode(bytes, offset),
+            None => frame::decode(&self.read(offset, len)?, offset),
+        };
+        match frame {
             Ok(frame) => Ok(Some(frame)),
             Err(FrameFault::Shape | FrameFault::Checksum | FrameFault::Misplaced(_)) => Ok(None),
             // Whole, and yet not to be understood: that is no torn write.
