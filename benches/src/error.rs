@@ -32,6 +32,16 @@ pub enum BenchError {
         /// What it said, empty if it ended.
         answer: String,
     },
+    /// The command `segvm` did not do what a row needs.
+    #[error("{path} {arguments}: {why} (`cargo build -p segvm-cli` makes it, in the same profile)")]
+    Command {
+        /// Where it should be.
+        path: PathBuf,
+        /// What it was told.
+        arguments: String,
+        /// What it or the system said.
+        why: String,
+    },
     /// The rows' file is wrong.
     #[error("rows.toml: {0}")]
     Rows(String),

@@ -4,6 +4,7 @@
 //! reports medians with the tenth and ninetieth percentile beside them. Names, units and targets are in
 //! `rows.toml`; the measuring is in [`rows`].
 
+pub mod command;
 pub mod error;
 pub mod file;
 pub mod machine;

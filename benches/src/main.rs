@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 use segvm_benches::{
@@ -11,13 +11,15 @@ use segvm_benches::{
     measure::{Ctx, Measured},
     report::{self, RowResult},
     rows,
-    spec::{self, Spec},
+    spec::{self, ENGINES, Spec},
 };
 
 /// What the command line asks for.
 #[derive(Debug)]
 struct Asked {
     suite: String,
+    /// The engine that is forced, if one is; it is part of the suite's name already.
+    engine: Option<&'static str>,
     json: bool,
     list: bool,
     /// Parts of names; empty means every row.
@@ -35,7 +37,11 @@ fn main() -> ExitCode {
         return ended(rows::serve(name, rest));
     }
     match asked(&arguments) {
-        Ok(asked) => ended(bench(&asked)),
+        Ok(asked) => match forced(asked.engine) {
+            Ok(Some(code)) => code,
+            Ok(None) => ended(bench(&asked)),
+            Err(error) => ended(Err(error)),
+        },
         Err(text) => {
             eprintln!("bench: {text}; `cargo xtask help` lists the options");
             ExitCode::from(2)
@@ -56,6 +62,7 @@ fn ended(result: Result<(), BenchError>) -> ExitCode {
 fn asked(arguments: &[String]) -> Result<Asked, String> {
     let mut asked = Asked {
         suite: "core".to_owned(),
+        engine: None,
         json: false,
         list: false,
         patterns: Vec::new(),
@@ -70,6 +77,11 @@ fn asked(arguments: &[String]) -> Result<Asked, String> {
                 let patterns = arguments.next().ok_or("--rows needs a pattern")?;
                 asked.patterns = patterns.split(',').map(str::to_owned).collect();
             }
+            "--engine" => {
+                let name = arguments.next().ok_or("--engine needs a name")?;
+                let known = ENGINES.iter().find(|engine| *engine == name);
+                asked.engine = Some(known.ok_or(format!("no engine {name:?} can be forced"))?);
+            }
             "--scale" => {
                 let scale = arguments.next().and_then(|text| text.strip_prefix("1/"));
                 asked.scale = scale
@@ -81,7 +93,31 @@ fn asked(arguments: &[String]) -> Result<Asked, String> {
             suite => suite.clone_into(&mut asked.suite),
         }
     }
+    match asked.engine {
+        Some(engine) => asked.suite = spec::by(&asked.suite, engine),
+        None => asked.engine = spec::engine_of(&asked.suite),
+    }
     Ok(asked)
+}
+
+/// Runs this program once more with the engine forced, for itself and for all its helpers; `None` where it is.
+fn forced(engine: Option<&str>) -> Result<Option<ExitCode>, BenchError> {
+    const ENGINE: &str = "SEGVM_ENGINE";
+    let Some(engine) = engine.filter(|engine| std::env::var(ENGINE).as_deref() != Ok(engine))
+    else {
+        return Ok(None);
+    };
+    let program = std::env::current_exe().map_err(BenchError::kernel("current_exe"))?;
+    let status = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(ENGINE, engine)
+        .status()
+        .map_err(BenchError::kernel("spawn"))?;
+    Ok(Some(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }))
 }
 
 fn bench(asked: &Asked) -> Result<(), BenchError> {
@@ -111,7 +147,7 @@ fn bench(asked: &Asked) -> Result<(), BenchError> {
     let mut results = Vec::new();
     for spec in wanted {
         eprintln!("measuring {} ...", spec.name);
-        let measured = match rows::ALL.iter().find(|row| row.name == spec.name) {
+        let measured = match rows::ALL.iter().find(|row| row.name == spec.code) {
             None => Measured::failed("no code for it".to_owned()),
             Some(row) => {
                 (row.run)(&ctx).unwrap_or_else(|error| Measured::failed(error.to_string()))

@@ -229,6 +229,23 @@ impl Plain {
         Ok(plain)
     }
 
+    /// How many bytes of it are in memory; of an untouched mapping of a file, how many are in the page cache.
+    ///
+    /// - **Errors**: [`BenchError::Kernel`].
+    pub fn resident(&self) -> Result<usize, BenchError> {
+        let page = rustix::param::page_size();
+        let mut pages = vec![0_u8; self.view.len.div_ceil(page)];
+        let base = self.view.base.as_ptr().cast();
+        // SAFETY: the range is mapped as long as this value lives, and the vector has a byte for each of its pages.
+        let done = unsafe { libc::mincore(base, self.view.len, pages.as_mut_ptr()) };
+        if done != 0 {
+            return Err(BenchError::kernel("mincore")(
+                std::io::Error::last_os_error(),
+            ));
+        }
+        Ok(pages.iter().filter(|page| **page & 1 == 1).count() * page)
+    }
+
     /// Maps a file privately: what it holds is read on demand and copied when written.
     ///
     /// - **Errors**: [`BenchError::Kernel`].

@@ -12,7 +12,7 @@ use segvm::{Rounds, Saved, Segment, SegmentOptions, Session, SessionOptions, gat
 use crate::{error::BenchError, memory::View};
 
 /// The image's and the segment's name.
-const NAME: &str = "bench";
+pub const NAME: &str = "bench";
 
 /// An open session with its segment.
 #[derive(Debug)]
@@ -26,10 +26,18 @@ impl Image {
     ///
     /// - **Errors**: [`BenchError::Ours`].
     pub fn open(store: &Path, len: usize) -> Result<Self, BenchError> {
-        let session = SessionOptions::new()
-            .store(store)
-            .open(NAME)
-            .map_err(ours)?;
+        Self::open_with(SessionOptions::new(), store, len)
+    }
+
+    /// The same, with options; the store is not theirs to say.
+    ///
+    /// - **Errors**: [`BenchError::Ours`].
+    pub fn open_with(
+        options: SessionOptions,
+        store: &Path,
+        len: usize,
+    ) -> Result<Self, BenchError> {
+        let session = options.store(store).open(NAME).map_err(ours)?;
         let options = SegmentOptions::default().reserve(len);
         let segment = session.segment_with(NAME, len, &options).map_err(ours)?;
         Ok(Self { session, segment })
@@ -68,6 +76,15 @@ impl Image {
     /// - **Errors**: [`BenchError::Ours`].
     pub fn checkpoint(&self, rounds: Rounds) -> Result<Saved, BenchError> {
         self.session.checkpoint_with(rounds).map_err(ours)
+    }
+
+    /// Makes a new image that starts at the newest checkpoint, and says how long that took.
+    ///
+    /// - **Errors**: [`BenchError::Ours`].
+    pub fn branch(&self, name: &str) -> Result<Duration, BenchError> {
+        let begun = Instant::now();
+        self.session.branch(name).map_err(ours)?;
+        Ok(begun.elapsed())
     }
 
     /// Suspends, and says how long that took.

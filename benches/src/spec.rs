@@ -107,6 +107,8 @@ pub struct Spec {
     pub suite: String,
     /// Its name, which begins with the suite's.
     pub name: String,
+    /// The name of its code: the same, but for a row that is another one's by another engine.
+    pub code: String,
     /// Which direction is good.
     pub better: Better,
     /// What is measured, in a sentence.
@@ -115,11 +117,58 @@ pub struct Spec {
     pub figures: Vec<Figure>,
 }
 
+/// The engines that can be forced, by their names: each suite has one of the same rows for each of them.
+pub const ENGINES: [&str; 1] = ["mprotect"];
+
 /// The rows of every suite, in the order in which they are printed.
 ///
 /// - **Errors**: [`BenchError::Rows`] names the row and the field that is wrong.
 pub fn rows() -> Result<Vec<Spec>, BenchError> {
-    parse(ROWS)
+    let mut rows = parse(ROWS)?;
+    let forced: Vec<Spec> = ENGINES
+        .iter()
+        .flat_map(|engine| rows.iter().map(move |row| row.by(engine)))
+        .collect();
+    rows.extend(forced);
+    Ok(rows)
+}
+
+impl Spec {
+    /// The same row with an engine forced. What it has to reach is said of the best engine only.
+    fn by(&self, engine: &str) -> Self {
+        let suite = by(&self.suite, engine);
+        let rest = self.name.strip_prefix(&self.suite).unwrap_or(&self.name);
+        Self {
+            name: format!("{suite}{rest}"),
+            code: self.code.clone(),
+            figures: self
+                .figures
+                .iter()
+                .map(|figure| Figure {
+                    target: Target::Reported,
+                    ..figure.clone()
+                })
+                .collect(),
+            suite,
+            ..self.clone()
+        }
+    }
+}
+
+/// What a suite is called by an engine.
+#[must_use]
+pub fn by(suite: &str, engine: &str) -> String {
+    format!("{suite}-{engine}")
+}
+
+/// The engine that a suite forces, if it does.
+#[must_use]
+pub fn engine_of(suite: &str) -> Option<&'static str> {
+    let forces = |engine: &&&str| {
+        let rest = suite.strip_suffix(**engine);
+        rest.is_some_and(|rest| rest.ends_with('-'))
+    };
+    ENGINES.iter().find(forces).copied()
 }
 
 fn parse(file: &str) -> Result<Vec<Spec>, BenchError> {
@@ -183,6 +232,7 @@ fn spec(row: &Table) -> Result<Spec, &'static str> {
     Ok(Spec {
         suite: text(row, "suite")?,
         name: text(row, "name")?,
+        code: text(row, "name")?,
         better: match text(row, "better")?.as_str() {
             "lower" => Better::Lower,
             "higher" => Better::Higher,
@@ -211,6 +261,7 @@ mod tests {
     fn the_file_is_right_and_every_row_can_be_run() {
         let specs = rows().unwrap();
         let names: HashSet<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let codes: HashSet<_> = specs.iter().map(|spec| spec.code.as_str()).collect();
         assert_eq!(names.len(), specs.len(), "a name stands twice");
         for spec in &specs {
             assert!(
@@ -219,7 +270,26 @@ mod tests {
             );
         }
         let code: HashSet<_> = crate::rows::ALL.iter().map(|row| row.name).collect();
-        assert_eq!(code, names, "rows.toml and the code list the same rows");
+        assert_eq!(code, codes, "rows.toml and the code list the same rows");
+    }
+
+    #[test]
+    fn a_forced_engine_has_every_row_and_no_target() {
+        let specs = rows().unwrap();
+        let of = |suite: &str| {
+            let suite = suite.to_owned();
+            specs.iter().filter(move |spec| spec.suite == suite)
+        };
+        assert_eq!(of("core").count(), of("core-mprotect").count());
+        let forced = of("core-mprotect").find(|spec| spec.code == "core.durable");
+        assert_eq!(forced.unwrap().name, "core-mprotect.durable");
+        let all = of("core-mprotect").flat_map(|spec| &spec.figures);
+        assert!(
+            all.into_iter()
+                .all(|figure| figure.target == Target::Reported)
+        );
+        assert_eq!(engine_of("core-mprotect"), Some("mprotect"));
+        assert_eq!((engine_of("core"), engine_of("mprotect")), (None, None));
     }
 
     #[test]

@@ -23,6 +23,7 @@ The project's own commands, run as `cargo xtask COMMAND`:
   bench [SUITE] [OPTIONS]  measures both sides of every row (default suite: core), prints a table and
                            updates docs/measurements.md
       --json               one JSON array instead of the table
+      --engine mprotect    the same rows with that engine forced, as a suite of its own (core-mprotect)
       --rows PATTERN       only rows whose name contains PATTERN (several, separated by commas)
       --scale 1/N          smaller data: a quick look, which leaves docs/measurements.md alone
       --list               names the rows and their targets, measures nothing

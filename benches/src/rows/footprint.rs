@@ -48,7 +48,8 @@ pub(super) fn beyond(bytes: usize) -> Result<f64, BenchError> {
     Ok(resident / 1024.0 + page_tables()? - (bytes >> 20) as f64)
 }
 
-fn kib(path: &str, name: &str) -> Result<f64, BenchError> {
+/// A number of KiB that a file in `/proc` gives under a name; NaN where it does not.
+pub(super) fn kib(path: &str, name: &str) -> Result<f64, BenchError> {
     let text = fs::read_to_string(path).map_err(BenchError::file("read", path))?;
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let words = line.map(str::split_whitespace);

@@ -1,13 +1,18 @@
 //! The rows: one file a family, each with what a program would do without segvm beside what segvm does.
 
+mod branch;
+mod check;
 mod churn;
 mod collections;
 mod durable;
 mod footprint;
 mod heap;
+mod hookless;
 mod image;
 mod latency;
+mod many;
 mod pause;
+mod readers;
 mod resume;
 mod sparse;
 mod suspend;
@@ -60,6 +65,12 @@ pub const ALL: &[Row] = &[
     row("core.hashmap-lookup", collections::hashmap_lookup),
     row("core.btreemap-insert", collections::btreemap_insert),
     row("core.btreemap-lookup", collections::btreemap_lookup),
+    row("core.hookless-checkpoint", hookless::checkpoint),
+    row("core.images-10000", many::list),
+    row("core.open-among-10000", many::open_among),
+    row("core.branch-4gib", branch::large),
+    row("core.readers-200", readers::crowd),
+    row("core.fsck-deep", check::deep),
 ];
 
 /// What a peer process does, by its name.
@@ -76,6 +87,10 @@ const PEERS: &[(&str, Serve)] = &[
     (image::CHECKPOINT, image::serve_checkpoint),
     (image::FOOTPRINT, image::serve_footprint),
     (image::CHURN, image::serve_churn),
+    (hookless::CHECKPOINTS, hookless::serve_checkpoints),
+    (many::BRANCHES, many::serve_branches),
+    (branch::BRANCH, branch::serve_branch),
+    (readers::READER, readers::serve_reader),
     (sparse::LIFE, sparse::serve_life),
     (write::FIRST_TOUCH, write::serve_first_touch),
 ];
