@@ -12,6 +12,7 @@ use super::{CheckpointError, InSegment, Saved, staging::Staging};
 use crate::{
     dirty::{intersect, merge, subtract},
     segment::state::State,
+    session::core::Core,
 };
 
 /// Blocks handled at a time: what fits in one I/O buffer.
@@ -28,7 +29,7 @@ pub(crate) enum Source<'a> {
     Racing,
     /// Memory that nobody writes to until this is done.
     Quiet,
-    /// The residue, copied in the pause.
+    /// Pages copied ahead of the pause and in it.
     Staged(&'a Staging),
 }
 
@@ -75,7 +76,23 @@ fn run_at_front(segment: &State, blocks: &[BlockIndex]) -> (u64, u64) {
     (segment.shared.block(first).start() as u64, run)
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
+    /// Puts blocks in the session's pack: its `writer`, begun if there is none.
+    pub(crate) fn new(
+        core: &'a Core,
+        writer: &'a mut Option<PackWriter>,
+        saved: &'a mut Saved,
+        progress: &'a dyn Fn(u64),
+    ) -> Self {
+        Self {
+            kernel: &*core.world.kernel,
+            store: &core.store,
+            writer: writer.get_or_insert_with(|| core.new_writer()),
+            saved,
+            progress,
+        }
+    }
+
     /// Stores the blocks that `pages` of the segment touch.
     pub(crate) fn store(
         &mut self,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   rounds: scan + arm, copy, hash, store          the program runs
+//!   shorter ones: scan + arm, copy
 //!   ----------------------------------------------------------------
 //!   close the gate, last scan, copy the residue    THE PAUSE: nothing is hashed, written or synced
 //!   ----------------------------------------------------------------
@@ -15,7 +16,8 @@
 //! |---|---|
 //! | `blocks` | dirty pages to stored blocks |
 //! | `lay_out` | stored blocks to fewer pieces |
-//! | `staging` | the residue's copy |
+//! | `rounds` | what is done before the pause |
+//! | `staging` | copies of pages that no block has yet |
 //! | `error` | why it failed |
 //!
 //! A failure at any point leaves the previous checkpoint the newest, and what changed since then pending.
@@ -23,6 +25,7 @@
 mod blocks;
 mod error;
 mod lay_out;
+mod rounds;
 mod staging;
 
 use std::time::{Duration, Instant};
@@ -35,7 +38,7 @@ use self::{
     lay_out::When,
 };
 use crate::{
-    dirty::{Phase, pages_in},
+    dirty::{Phase, merge, pages_in},
     gate::{Closing, Gate},
     hooks::Flushed,
     session::core::{Core, State},
@@ -45,18 +48,14 @@ pub(crate) use self::error::InSegment;
 pub use self::error::{CheckpointError, Takeover};
 pub(crate) use self::staging::Staging;
 
-/// A round is worth its while only if more than this is dirty; less is copied in the pause in half a millisecond.
-const SMALL: usize = 4 << 20;
-/// A program that dirties memory faster than rounds copy it is not chased for ever.
-const MAX_ROUNDS: u32 = 4;
-
 /// How rounds are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Rounds {
-    /// As many as shrink the residue, four at most.
+    /// As many as shrink the residue: four at most that store, and shorter ones that copy pages aside.
     #[default]
     Auto,
-    /// None: all that is dirty is copied in the pause. For measuring, and for programs that are idle anyway.
+    /// None: all that is dirty is copied in the pause. Where it is dirty is looked up before. For measuring, and for programs
+    /// that are idle anyway.
     Off,
 }
 
@@ -74,7 +73,7 @@ pub struct Saved {
     pub pause: Duration,
     /// From the call until the result was durable.
     pub took: Duration,
-    /// Rounds before the pause.
+    /// Rounds before the pause that stored blocks.
     pub rounds: u32,
     /// Bytes of dirty pages copied in the pause.
     pub bytes_paused: u64,
@@ -150,23 +149,24 @@ fn capture(
 ) -> Result<Saved, CheckpointError> {
     let mut saved = Saved::begin();
     let written_before = state.writer(core).bytes_written();
-    if style == Style::Checkpoint(Rounds::Auto) {
-        rounds(core, state, &mut saved, progress)?;
-    }
-    if style == Style::Suspend {
-        state.instant = (core.world.now)();
-        collect(state, Phase::Last);
-        if fits_in_memory(pending_bytes(state) as u64) {
-            state.writer(core).keep_in_memory();
+    match style {
+        Style::Suspend => {
+            state.instant = (core.world.now)();
+            collect(state, Phase::Last);
+            if fits_in_memory(pending_bytes(state) as u64) {
+                state.writer(core).keep_in_memory();
+            }
+            store_pending(core, state, &mut saved, Source::Quiet, progress)?;
+            lay_out_at_the_end(core, state, &mut saved)?;
         }
-        store_pending(core, state, &mut saved, Source::Quiet, progress)?;
-        lay_out_at_the_end(core, state, &mut saved)?;
-    } else {
-        let staging = pause(core, state, &mut saved)?;
-        let stored = store_pending(core, state, &mut saved, Source::Staged(&staging), progress);
-        state.staging = staging;
-        state.staging.clear();
-        stored?;
+        Style::Checkpoint(how) => {
+            let mut staging = std::mem::take(&mut state.staging);
+            rounds::run(core, state, how, &mut staging, &mut saved, progress)?;
+            pause(core, state, &mut staging, &mut saved)?;
+            store_pending(core, state, &mut saved, Source::Staged(&staging), progress)?;
+            staging.clear();
+            state.staging = staging;
+        }
     }
     let sealed = seal_trees(core, state)?;
     core.publish(state, sealed, &mut saved)?;
@@ -200,8 +200,8 @@ fn collect(state: &mut State, phase: Phase) {
             found = kept;
         }
         // Pages that an earlier, failed checkpoint left pending would be needed again if this one fails.
-        segment.pending = crate::dirty::merge(&segment.pending, &found);
-        segment.collected = crate::dirty::merge(&segment.collected, &segment.pending);
+        segment.pending = merge(&segment.pending, &found);
+        segment.collected = merge(&segment.collected, &segment.pending);
     }
 }
 
@@ -213,30 +213,14 @@ fn pending_bytes(state: &State) -> usize {
         .sum()
 }
 
-fn rounds(
+/// Closes the gate, takes the residue, opens it. Nothing else.
+fn pause(
     core: &Core,
     state: &mut State,
+    staging: &mut Staging,
     saved: &mut Saved,
-    progress: &dyn Fn(u64),
 ) -> Result<(), CheckpointError> {
-    let mut before = usize::MAX;
-    loop {
-        collect(state, Phase::Round);
-        let dirty = pending_bytes(state);
-        // What is carried into the pause is copied there, so nothing is stored twice for being small.
-        if dirty <= SMALL || dirty > before / 2 || saved.rounds == MAX_ROUNDS {
-            return Ok(());
-        }
-        before = dirty;
-        saved.rounds += 1;
-        store_pending(core, state, saved, Source::Racing, progress)?;
-    }
-}
-
-/// Closes the gate, takes the residue, opens it. Nothing else.
-fn pause(core: &Core, state: &mut State, saved: &mut Saved) -> Result<Staging, CheckpointError> {
-    let mut staging = std::mem::take(&mut state.staging);
-    staging.prepare(pending_bytes(state));
+    staging.make_room(pending_bytes(state));
     let gate: &Gate = &core.gate;
     let closed = gate.close(Closing::Writers, core.gate_timeout)?;
     let begun = Instant::now();
@@ -257,8 +241,12 @@ fn pause(core: &Core, state: &mut State, saved: &mut Saved) -> Result<Staging, C
     drop(closed);
     saved.bytes_paused = pending_bytes(state) as u64;
     copied?;
-    staging.sort();
-    Ok(staging)
+    staging.settle();
+    for segment in &mut state.segments {
+        let ahead = std::mem::take(&mut segment.ahead);
+        segment.pending = merge(&segment.pending, &ahead);
+    }
+    Ok(())
 }
 
 /// Stores what is pending in every segment.
@@ -272,14 +260,7 @@ fn store_pending(
     let State {
         segments, writer, ..
     } = state;
-    let writer = writer.get_or_insert_with(|| core.new_writer());
-    let mut sink = Sink {
-        kernel: &*core.world.kernel,
-        store: &core.store,
-        writer,
-        saved,
-        progress,
-    };
+    let mut sink = Sink::new(core, writer, saved, progress);
     for segment in segments {
         let pages: Vec<PageRange> = std::mem::take(&mut segment.pending);
         segment.fit_tree(&*core.store)?;
@@ -311,14 +292,7 @@ pub(crate) fn lay_out_again(core: &Core, state: &mut State, budget: u64) -> u64 
     let State {
         segments, writer, ..
     } = state;
-    let writer = writer.get_or_insert_with(|| core.new_writer());
-    let mut sink = Sink {
-        kernel: &*core.world.kernel,
-        store: &core.store,
-        writer,
-        saved: &mut saved,
-        progress: &|_| (),
-    };
+    let mut sink = Sink::new(core, writer, &mut saved, &|_| ());
     let mut result = Ok(());
     for segment in segments {
         result = sink.lay_out_again(segment, When::Beside, &mut left);
@@ -343,14 +317,7 @@ fn lay_out_at_the_end(
     let State {
         segments, writer, ..
     } = state;
-    let writer = writer.get_or_insert_with(|| core.new_writer());
-    let mut sink = Sink {
-        kernel: &*core.world.kernel,
-        store: &core.store,
-        writer,
-        saved,
-        progress: &|_| (),
-    };
+    let mut sink = Sink::new(core, writer, saved, &|_| ());
     let mut budget = lay_out::AT_THE_END.min(sink.writer.bytes_written());
     for segment in segments {
         sink.lay_out_again(segment, When::End, &mut budget)?;

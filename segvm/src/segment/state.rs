@@ -197,6 +197,8 @@ pub(crate) struct State {
     pub(crate) collected_len: u64,
     /// Pages that changed since the last durable checkpoint and that no block captured in this one covers yet.
     pub(crate) pending: Vec<PageRange>,
+    /// Pages copied ahead of the pause: those not pending again by then are stored as they were copied.
+    pub(crate) ahead: Vec<PageRange>,
     /// Every page that this checkpoint collected: pending again if it fails.
     pub(crate) collected: Vec<PageRange>,
     /// What to put back if it fails, newest last.
@@ -254,6 +256,7 @@ impl State {
     ) -> Result<(), segvm_blockcache::TreeError> {
         // Outside a checkpoint nothing is collected, and what an earlier one left pending stays so.
         let collected = std::mem::take(&mut self.collected);
+        self.ahead.clear();
         self.pending = crate::dirty::merge(&self.pending, &collected);
         while let Some(was) = self.undo.pop() {
             self.tree.set(nodes, was.index, was.id)?;

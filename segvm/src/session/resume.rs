@@ -58,6 +58,7 @@ pub(crate) fn attach(
         layout: Layout::new(record.block_size),
         collected_len: 0,
         pending: Vec::new(),
+        ahead: Vec::new(),
         collected: Vec::new(),
         undo: Vec::new(),
     };

@@ -205,6 +205,7 @@ impl Session {
                 layout: Layout::new(size),
                 collected_len: 0,
                 pending: Vec::new(),
+                ahead: Vec::new(),
                 collected: Vec::new(),
                 undo: Vec::new(),
             },

@@ -6,7 +6,7 @@
 //! follows what each page must hold, at the end and in every commit.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
 
@@ -82,9 +82,16 @@ fn counts_of(segment: &Segment) -> [u64; WRITERS] {
     std::array::from_fn(|writer| word(segment, counter(writer)).load(Ordering::Relaxed))
 }
 
-/// Writes each page of the writer's regions once.
-fn sweep(session: &Session, segment: &Segment, writer: usize) {
-    for _ in 0..REGION {
+/// Checkpoints of one life.
+const TURNS: usize = 4;
+
+/// Writes each page of the writer's regions once: in each turn of the checkpoints a part, so that every one of them finds some
+/// of it written and some not.
+fn sweep(session: &Session, segment: &Segment, writer: usize, turn: &AtomicUsize) {
+    for n in 0..REGION {
+        while n * TURNS >= (turn.load(Ordering::Relaxed) + 1) * REGION {
+            thread::yield_now();
+        }
         let pass = match session.enter() {
             Ok(pass) => pass,
             Err(GateError::Closed) => return,
@@ -109,12 +116,13 @@ fn look(segment: &Segment, stop: &AtomicBool) {
     }
 }
 
-/// Ends the reader, whatever becomes of the attack: a scope waits for it.
-struct Stop<'a>(&'a AtomicBool);
+/// Ends the reader and lets the writers end, whatever becomes of the attack: a scope waits for them.
+struct Stop<'a>(&'a AtomicBool, &'a AtomicUsize);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
+        self.1.store(TURNS, Ordering::Relaxed);
     }
 }
 
@@ -124,19 +132,22 @@ fn life(session: &Session, segment: &Segment, life: usize) -> usize {
     let total = || counts_of(segment).iter().sum::<u64>();
     let first = total();
     let all = first + (WRITERS * REGION) as u64;
+    let turns = AtomicUsize::new(0);
     let mut overtaken = 0;
     thread::scope(|scope| {
-        let _end = Stop(&stop);
+        let end = Stop(&stop, &turns);
         let writers = std::array::from_fn::<_, WRITERS, _>(|writer| {
-            scope.spawn(move || sweep(session, segment, writer))
+            let turns = &turns;
+            scope.spawn(move || sweep(session, segment, writer, turns))
         });
         scope.spawn(|| look(segment, &stop));
         // From hardly a page in each window to every second one.
-        let begin = first + [4, 60, 500, 4_000][life % 4];
+        let begin = first + [4, 60, 500, 2_000][life % 4];
         while total() < begin {
             thread::yield_now();
         }
-        for turn in 0.. {
+        for turn in 0..TURNS {
+            turns.store(turn, Ordering::Relaxed);
             let before = total();
             let rounds = if turn == life / 4 {
                 Rounds::Off
@@ -145,13 +156,12 @@ fn life(session: &Session, segment: &Segment, life: usize) -> usize {
             };
             session.checkpoint_with(rounds).unwrap();
             overtaken += usize::from(total() > before + 1);
-            if before == all || turn == 3 {
-                break;
-            }
         }
+        turns.store(TURNS, Ordering::Relaxed);
         for writer in writers {
             writer.join().unwrap();
         }
+        drop(end);
     });
     assert_eq!(total(), all);
     overtaken

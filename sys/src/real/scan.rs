@@ -44,6 +44,15 @@ const VECTOR_LEN: usize = 4096;
 /// Vectors kept for the next scan; more than this many scans at a time allocate.
 const VECTORS_KEPT: usize = 8;
 
+/// Regions asked for within one region: huge pages of one kind follow each other.
+const FEW: usize = 16;
+
+const NOTHING: page_region = page_region {
+    start: 0,
+    end: 0,
+    categories: 0,
+};
+
 type Vector = Box<[page_region]>;
 
 /// The pagemap of this process, and vectors to scan into.
@@ -94,12 +103,7 @@ impl Scanner {
 }
 
 fn new_vector() -> Vector {
-    let none = page_region {
-        start: 0,
-        end: 0,
-        categories: 0,
-    };
-    vec![none; VECTOR_LEN].into_boxed_slice()
+    vec![NOTHING; VECTOR_LEN].into_boxed_slice()
 }
 
 fn unavailable(errno: Errno) -> KernelError {
@@ -132,8 +136,12 @@ fn walk(
         let mut walked = call.arg.walk_end;
         for region in vector.iter().take(found) {
             walked = walked.max(region.end);
-            if wanted(query, region.categories) {
-                let run = addresses(page, region).ok_or_else(|| nonsense(range))?;
+            let run = addresses(page, region).ok_or_else(|| nonsense(range))?;
+            if query == Query::Touched && region.categories & HUGE != 0 {
+                // Whose it is costs a look at each page it is asked of, so it is asked of huge ones alone.
+                let mut few = [NOTHING; FEW];
+                walk(pagemap, page, run, Query::Private, &mut few, out)?;
+            } else if wanted(query, region.categories) {
                 push_run(out, run);
             }
         }
@@ -150,8 +158,9 @@ fn walk(
 fn wanted(query: Query, categories: u64) -> bool {
     match query {
         Query::ArmAll => categories & FILE == 0 && categories & MAPPED != 0,
-        Query::Touched => categories & (FILE | HUGE) != FILE | HUGE,
-        Query::Huge | Query::Private | Query::Written | Query::WrittenRearm => true,
+        Query::Touched | Query::Huge | Query::Private | Query::Written | Query::WrittenRearm => {
+            true
+        }
     }
 }
 
@@ -182,7 +191,8 @@ impl<'v> Scan<'v> {
         // The zero page (PFNZERO) is never excluded: a page with content can become it.
         let (flags, category_inverted, category_mask, category_anyof_mask, return_mask) =
             match query {
-                Query::Touched => (0, 0, 0, MAPPED, FILE | HUGE),
+                // Without FILE, which reads the descriptor of every page: nothing but the entries is looked at.
+                Query::Touched => (0, 0, 0, MAPPED, HUGE),
                 Query::Huge => (0, 0, FILE | HUGE, 0, 0),
                 Query::Private => (0, FILE, FILE, MAPPED, 0),
                 Query::ArmAll => (REARM, 0, 0, 0, FILE | MAPPED),
