@@ -76,7 +76,7 @@ fn readers_never_see_a_discard_half_done() {
     let cache = session.region("cache", 64 * 1024, Attribute::Drop).unwrap();
     let (stop, looks) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
-        for _ in 0..2 {
+        let readers = [(); 2].map(|()| {
             scope.spawn(|| {
                 while !stop.load(SeqCst) {
                     let guard = cache.read().unwrap();
@@ -84,7 +84,11 @@ fn readers_never_see_a_discard_half_done() {
                     assert!(bytes.iter().all(|&byte| byte == bytes[0]));
                     looks.fetch_add(1, SeqCst);
                 }
-            });
+            })
+        });
+        // A busy machine begins threads late.
+        while looks.load(SeqCst) == 0 && !readers.iter().any(|reader| reader.is_finished()) {
+            thread::yield_now();
         }
         for n in 0..200_u8 {
             cache.write().unwrap().bytes_mut().fill(n);
