@@ -94,6 +94,7 @@ fn the_doctor_names_machine_store_and_engine() {
         "userfaultfd",
         "PAGEMAP_SCAN",
         "engine_wp-async",
+        "engine_wp-sync",
         "engine_mprotect",
     ] {
         let text = found[name]["text"].as_str();

@@ -49,7 +49,7 @@ pub enum WorldError {
 impl World {
     /// This machine: its kernel, its file systems, its clock.
     ///
-    /// What was written is found out by the engine that `SEGVM_ENGINE` names (`wp-async`, `mprotect`), else by the best one that
+    /// What was written is found out by the engine that `SEGVM_ENGINE` names (`wp-async`, `wp-sync`, `mprotect`), else by the best one that
     /// works here.
     ///
     /// - **Cost**: the first call of a process asks the kernel what it offers; later ones are free.

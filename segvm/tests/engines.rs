@@ -323,7 +323,13 @@ fn an_engine_that_is_none_is_refused_by_name() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    for word in ["SEGVM_ENGINE", "`soft-dirty`", "wp-async", "mprotect"] {
+    for word in [
+        "SEGVM_ENGINE",
+        "`soft-dirty`",
+        "wp-async",
+        "wp-sync",
+        "mprotect",
+    ] {
         assert!(said.contains(word), "{word}: {said}");
     }
 }

@@ -65,8 +65,10 @@ fn told(segments: &[Segment], lines: &[String]) -> String {
 fn bounded(segments: &[Segment], when: &str) -> usize {
     let lines = maps(segments);
 
-    // Protection splits maps where registration does not: two for each window that is warm, read-in ones included.
-    let by_protection = std::env::var_os("SEGVM_ENGINE").is_some_and(|engine| engine == "mprotect");
+    // Protection splits maps where registration does not: two for each window that is warm, read-in ones included. By `wp-sync` it
+    // is what protects mapped files.
+    let by_protection = std::env::var_os("SEGVM_ENGINE")
+        .is_some_and(|engine| engine == "mprotect" || engine == "wp-sync");
     let most = if by_protection { 2 * MOST } else { MOST };
     assert!(lines.len() <= most, "{when}: {}", told(segments, &lines));
     lines.len()

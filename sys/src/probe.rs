@@ -8,7 +8,7 @@ use crate::{
     aligned_buf::AlignedBuf,
     kernel::{Kernel as _, KernelError, Query},
     page::{PageRange, PageSize},
-    real::{RealKernel, open_userfaultfd},
+    real::{Faults, RealKernel, open_userfaultfd},
 };
 
 /// Whether a mechanism works here, found by using it.
@@ -84,6 +84,8 @@ pub struct Features {
     pub page_size: Option<PageSize>,
     /// userfaultfd, at all.
     pub userfaultfd: Availability,
+    /// userfaultfd that is told of the faults of system calls too: a privilege since Linux 5.11.
+    pub kernel_faults: Availability,
     /// Tracking of writes by the kernel (`UFFD_FEATURE_WP_ASYNC`).
     pub wp_async: Availability,
     /// Asking which pages were written (`PAGEMAP_SCAN`).
@@ -105,7 +107,8 @@ pub fn probe() -> Features {
     Features {
         kernel_release: uname().release().to_string_lossy().into_owned(),
         page_size: PageSize::new(rustix::param::page_size()),
-        userfaultfd: Availability::of(open_userfaultfd()),
+        userfaultfd: Availability::of(open_userfaultfd(Faults::OfPrograms)),
+        kernel_faults: Availability::of(open_userfaultfd(Faults::OfSystemCallsToo)),
         wp_async: Availability::of(on(&kernel, |kernel| kernel.watch().map(drop))),
         pagemap_scan: Availability::of(on(&kernel, |kernel| {
             on_a_page(kernel, |page| {

@@ -131,22 +131,24 @@ fn tests(run: &mut Run) {
 }
 
 fn long_tests(run: &mut Run) {
-    // Whole sessions once more by the engine that is not the best one here.
-    run.step(
-        "sessions by the engine mprotect",
-        cargo([
-            "test",
-            "--package",
-            "segvm",
-            "--package",
-            "segvm-e2e",
-            "--tests",
-            "--",
-            "--test-threads=1",
-        ])
-        .env("SEGVM_ENGINE", "mprotect"),
-        "run the test it names alone, with SEGVM_ENGINE set as above",
-    );
+    // Whole sessions once more by the engines that are not the best one here.
+    for engine in ["wp-sync", "mprotect"] {
+        run.step(
+            &format!("sessions by the engine {engine}"),
+            cargo([
+                "test",
+                "--package",
+                "segvm",
+                "--package",
+                "segvm-e2e",
+                "--tests",
+                "--",
+                "--test-threads=1",
+            ])
+            .env("SEGVM_ENGINE", engine),
+            "run the test it names alone, with SEGVM_ENGINE set as above",
+        );
+    }
     run.step(
         "soaks",
         &mut cargo([

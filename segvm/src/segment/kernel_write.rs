@@ -37,9 +37,10 @@ impl Segment {
     /// tables), until what is returned is dropped. It is a pass of the gate too.
     ///
     /// By the engine `mprotect` a system call that was not announced may answer `EFAULT`, wherever a page has not been written
-    /// since the last checkpoint; by `wp-async` only the pass matters. A program that says it works by every engine.
+    /// since the last checkpoint; by `wp-sync` too, in what a resume mapped, and everywhere for a process without the privilege
+    /// to have system calls wait; by `wp-async` only the pass matters. A program that says it works by every engine.
     ///
-    /// - **Cost**: by `mprotect` the pages count as written, also where the call writes nothing.
+    /// - **Cost**: by `mprotect` and `wp-sync` the pages count as written, also where the call writes nothing.
     /// - **Blocks**: as a write does, while a checkpoint copies its residue or a restore runs.
     /// - **Panics**: if the bytes do not lie within the segment's length, as slice indexing does.
     pub fn will_write(&self, offset: usize, len: usize) -> Result<KernelWrite<'_>, OpenError> {

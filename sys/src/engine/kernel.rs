@@ -1,39 +1,56 @@
 //! The [`Kernel`] that answers from the ledger, where the kernel below cannot tell what was written.
 //!
-//! Memory itself is [`RealKernel`]'s. What differs is arming (`mprotect` instead of userfaultfd) and who knows what was written:
-//! not the page table but the ledger, which the signal handler writes. Which pages are private is still the page table's to say.
+//! Memory itself is [`RealKernel`]'s. What differs is arming (`arming`) and who knows what was written: not the page table but the
+//! ledger, which is written by whoever lets a write through. Which pages are private is still the page table's to say.
 
-use std::{ptr, sync::Arc};
+use std::sync::Arc;
 
-use parking_lot::Mutex;
-use rustix::{
-    io::Errno,
-    mm::{Advice, madvise},
+use rustix::io::Errno;
+
+use super::{
+    Without,
+    arming::Arming,
+    attendant::Attendant,
+    books::{Books, Means},
+    entries::Entries,
+    fault, ledger,
+    spans::Spans,
+    watch::LedgerWatch,
 };
-
-use super::{Without, books::Books, entries::Entries, fault, ledger, pipe};
 use crate::{
     kernel::{Kernel, KernelError, Mappable, Query, Watch},
     page::{PageRange, PageSize, push_run},
-    real::{Owner, RealKernel, failed, set_writable},
+    real::{Owner, RealKernel, failed},
     sigbus,
 };
 
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct LedgerKernel {
-    below: RealKernel,
-    owner: Owner,
+    arming: Arc<Arming>,
     entries: Entries,
     /// Whether the kernel below has `PAGEMAP_SCAN`.
     can_scan: bool,
-    /// Whether it has `process_vm_readv`.
-    can_copy: bool,
-    books: Arc<Mutex<Books>>,
 }
 
 impl LedgerKernel {
-    pub(super) fn new(without: Without) -> Result<Self, KernelError> {
+    /// Arms all memory by `mprotect`.
+    pub(super) fn by_protection(without: Without) -> Result<Self, KernelError> {
+        let mut made = Self::new(without, None)?;
+        made.can_scan = !without.pagemap_scan && made.arming.below.can_scan();
+        Ok(made)
+    }
+
+    /// Arms anonymous memory by userfaultfd, and what is mapped from files by `mprotect`.
+    ///
+    /// Asks `/proc/self/pagemap` alone, never `PAGEMAP_SCAN`: kernels that need this engine have none.
+    pub(super) fn by_userfaultfd(without: Without) -> Result<Self, KernelError> {
+        let page = RealKernel::new()?.page_size();
+        let attendant = Attendant::start(page, without)?;
+        Self::new(without, Some(attendant))
+    }
+
+    fn new(without: Without, attendant: Option<Attendant>) -> Result<Self, KernelError> {
         let below = RealKernel::new()?;
         sigbus::install().map_err(|source| KernelError::Unavailable {
             feature: "a handler of SIGSEGV",
@@ -41,14 +58,16 @@ impl LedgerKernel {
             source,
         })?;
         fault::set_page(below.page_size());
-        let can_scan = !without.pagemap_scan && below.can_scan();
         Ok(Self {
-            below,
-            owner: Owner::this_process(),
+            arming: Arc::new(Arming {
+                below,
+                owner: Owner::this_process(),
+                can_copy: !without.process_vm_readv,
+                attendant,
+                books: parking_lot::Mutex::default(),
+            }),
             entries: Entries::open(),
-            can_scan,
-            can_copy: !without.process_vm_readv,
-            books: Arc::default(),
+            can_scan: false,
         })
     }
 
@@ -60,7 +79,7 @@ impl LedgerKernel {
         out: &mut Vec<PageRange>,
     ) -> Result<(), KernelError> {
         if self.can_scan {
-            return self.below.scan(range, query, out);
+            return self.arming.below.scan(range, query, out);
         }
         self.entries.scan(self.page_size(), range, query, out)
     }
@@ -73,23 +92,27 @@ impl LedgerKernel {
         out: &mut Vec<PageRange>,
     ) -> Result<(), KernelError> {
         let page = self.page_size();
-        let books = self.books.lock();
+        let books = self.arming.books.lock();
         if !books.watched.gaps(range).is_empty() {
             return Err(failed("scan", range, Errno::PERM));
         }
-        let (free, held) = books.without_held(range);
-        let mut found = held;
+        self.arming.check(range)?;
+        let (free, mut found) = books.without_held(range);
+        let mut written = Vec::new();
         for run in &free {
             match query {
-                Query::WrittenRearm => ledger::take_written(page, *run, &mut found),
+                Query::WrittenRearm => ledger::take_written(page, *run, &mut written),
                 Query::ArmAll => ledger::arm(page, *run),
-                _ => ledger::written(page, *run, &mut found),
+                _ => ledger::written(page, *run, &mut written),
             }
         }
-        if query != Query::Written {
-            protect(page, &books, range, &free)?;
+        match query {
+            Query::WrittenRearm => self.arming.protect(&books, range, &free, &written)?,
+            Query::ArmAll => self.arming.protect(&books, range, &free, &free)?,
+            _ => {}
         }
         drop(books);
+        found.append(&mut written);
         if query == Query::ArmAll {
             self.look(range, Query::Private, &mut found)?;
         }
@@ -99,68 +122,13 @@ impl LedgerKernel {
         }
         Ok(())
     }
-}
 
-/// Fewer pages than this cannot be split into many maps.
-const FEW_PAGES: usize = 64;
-
-/// Makes maps that this one will be split into by protection merge again once their protection is the same.
-///
-/// The kernel gives a map what its private pages hang on (its `anon_vma`) with the first of them. Pieces that got theirs apart,
-/// because each was written for the first time when it was split off already, are never merged: 20,000 scattered writes left
-/// 4,100 maps for ever. So one page is made private, and discarded, while the map is whole.
-///
-/// # Safety
-/// The range is accessible memory of the caller's, fresh, and nobody else uses it.
-unsafe fn keep_mergeable(page: PageSize, range: PageRange) {
-    if range.len() < FEW_PAGES * page.bytes() {
-        return;
+    /// Forgets what lies in a range, which is about to be replaced, frozen for good or taken away.
+    fn forget(&self, books: &mut Books, range: PageRange) {
+        // Nobody uses it, says the caller: an error here leaves at worst a registration, which goes with the memory.
+        let _goes_with_it = self.arming.discharge(books, range);
+        books.forget(self.page_size(), range);
     }
-    let at: *mut u8 = ptr::with_exposed_provenance_mut(range.start());
-    // SAFETY: faults the page in as a write would, without changing it; a file that cannot be read is an error here, and stays
-    // for whoever touches it.
-    match unsafe { madvise(at.cast(), page.bytes(), Advice::LinuxPopulateWrite) } {
-        Ok(()) => {}
-        // Before Linux 5.14.
-        Err(Errno::INVAL) => {
-            // SAFETY: the first byte of readable memory.
-            let byte = unsafe { at.read_volatile() };
-            // SAFETY: the same byte again, in memory that nobody else uses.
-            unsafe { at.write_volatile(byte) };
-        }
-        Err(_unreadable) => return,
-    }
-    // SAFETY: what was there comes back: zeros, or the file's bytes. Where it is refused (locked memory), the page stays
-    // private, which makes it count as written.
-    let _stays = unsafe { madvise(at.cast(), page.bytes(), Advice::LinuxDontNeed) };
-}
-
-/// Puts the protection back on what is ours of `runs`.
-///
-/// What the kernel refuses to split maps for counts as written from now on: dearer, and right. On another error all of `range`
-/// does.
-fn protect(
-    page: PageSize,
-    books: &Books,
-    range: PageRange,
-    runs: &[PageRange],
-) -> Result<(), KernelError> {
-    for run in runs.iter().flat_map(|run| books.ours(*run)) {
-        // SAFETY: the pages are ours: whoever writes to them is let through by the handler.
-        match unsafe { set_writable(run, false) } {
-            Err(KernelError::Call { source, .. })
-                if source.kind() == std::io::ErrorKind::OutOfMemory =>
-            {
-                ledger::forget(page, run);
-            }
-            Err(error) => {
-                ledger::forget(page, range);
-                return Err(error);
-            }
-            Ok(()) => {}
-        }
-    }
-    Ok(())
 }
 
 /// Sorted runs with what they have in common taken once.
@@ -178,40 +146,41 @@ fn merged(runs: Vec<PageRange>) -> Vec<PageRange> {
 
 impl Kernel for LedgerKernel {
     fn page_size(&self) -> PageSize {
-        self.below.page_size()
+        self.arming.below.page_size()
     }
 
     fn reserve(&self, range: PageRange) -> Result<(), KernelError> {
         if !ledger::reaches(range) {
             return Err(failed("mmap", range, Errno::NOMEM));
         }
-        self.below.reserve(range)
+        self.arming.below.reserve(range)
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), KernelError> {
-        self.owner.check()?;
-        self.books.lock().forget(self.page_size(), range);
+        self.arming.owner.check()?;
+        self.forget(&mut self.arming.books.lock(), range);
         // SAFETY: the caller's promise is the callee's.
-        unsafe { self.below.release(range) }
+        unsafe { self.arming.below.release(range) }
     }
 
     unsafe fn commit(&self, range: PageRange) -> Result<(), KernelError> {
-        self.owner.check()?;
-        let mut books = self.books.lock();
-        books.forget(self.page_size(), range);
+        self.arming.owner.check()?;
+        let mut books = self.arming.books.lock();
+        self.forget(&mut books, range);
         // SAFETY: the caller's promise is the callee's.
-        unsafe { self.below.commit(range) }?;
-        books.accessible.set(range, ());
+        unsafe { self.arming.below.commit(range) }?;
+        let means = self.arming.means_for_anonymous();
+        books.accessible.set(range, means);
         // SAFETY: memory of the caller's that nobody uses yet.
-        unsafe { keep_mergeable(self.page_size(), range) };
+        unsafe { self.arming.prepare(range, means) };
         Ok(())
     }
 
     unsafe fn fence(&self, range: PageRange) -> Result<(), KernelError> {
-        self.owner.check()?;
-        self.books.lock().forget(self.page_size(), range);
+        self.arming.owner.check()?;
+        self.forget(&mut self.arming.books.lock(), range);
         // SAFETY: the caller's promise is the callee's.
-        unsafe { self.below.fence(range) }
+        unsafe { self.arming.below.fence(range) }
     }
 
     unsafe fn map_file(
@@ -220,74 +189,88 @@ impl Kernel for LedgerKernel {
         file: &dyn Mappable,
         offset: u64,
     ) -> Result<(), KernelError> {
-        self.owner.check()?;
+        self.arming.owner.check()?;
         if !offset.is_multiple_of(self.page_size().bytes() as u64) {
             // Before anything is forgotten: what lies there stays as it is.
             return Err(failed("mmap", range, Errno::INVAL));
         }
-        let mut books = self.books.lock();
-        books.forget(self.page_size(), range);
+        let mut books = self.arming.books.lock();
+        self.forget(&mut books, range);
         // SAFETY: the caller's promise is the callee's.
-        unsafe { self.below.map_file(range, file, offset) }?;
-        books.accessible.set(range, ());
+        unsafe { self.arming.below.map_file(range, file, offset) }?;
+        // Private maps of files are refused by userfaultfd without WP_ASYNC.
+        books.accessible.set(range, Means::Protection);
         // SAFETY: memory of the caller's that nobody uses yet; the file is long enough for it.
-        unsafe { keep_mergeable(self.page_size(), range) };
+        unsafe { self.arming.prepare(range, Means::Protection) };
         Ok(())
     }
 
     unsafe fn fill(&self, at: usize, bytes: &[u8]) -> Result<(), KernelError> {
         // SAFETY: the caller's promise is the callee's. What is armed is let through by the handler.
-        unsafe { self.below.fill(at, bytes) }
+        unsafe { self.arming.below.fill(at, bytes) }
     }
 
     fn populate_read(&self, range: PageRange) -> Result<(), KernelError> {
-        self.below.populate_read(range)
+        self.arming.below.populate_read(range)
     }
 
     unsafe fn set_writable(&self, range: PageRange, writable: bool) -> Result<(), KernelError> {
-        self.owner.check()?;
+        self.arming.owner.check()?;
         let page = self.page_size();
-        let mut books = self.books.lock();
+        let mut books = self.arming.books.lock();
         if !writable {
             books.frozen.set(range, ());
             ledger::remove(page, range);
             // SAFETY: the caller's promise is the callee's.
-            return unsafe { self.below.set_writable(range, false) };
+            return unsafe { self.arming.below.set_writable(range, false) };
         }
         books.frozen.cut(range);
-        let ours = books.ours(range);
         let mut writable = books.watched.gaps(range);
-        for run in &ours {
-            ledger::add(page, *run);
-            // What is armed stays protected.
-            ledger::written(page, *run, &mut writable);
+        for (run, means) in books.ours(range) {
+            ledger::add(page, run);
+            let mut written = Vec::new();
+            ledger::written(page, run, &mut written);
+            match means {
+                // What is armed stays protected.
+                Means::Protection => writable.append(&mut written),
+                Means::Userfaultfd => {
+                    // It may have been armed while it was frozen, and is not protected by the page table then.
+                    let mut not_armed = Spans::default();
+                    for piece in written {
+                        not_armed.set(piece, ());
+                    }
+                    self.arming
+                        .protect(&books, run, &[run], &not_armed.gaps(run))?;
+                    writable.push(run);
+                }
+            }
         }
         for run in writable {
             // SAFETY: the caller's promise is the callee's.
-            unsafe { self.below.set_writable(run, true) }?;
+            unsafe { self.arming.below.set_writable(run, true) }?;
         }
         Ok(())
     }
 
     unsafe fn discard(&self, range: PageRange) -> Result<(), KernelError> {
-        self.owner.check()?;
+        self.arming.owner.check()?;
+        // Held, so that no arming comes between: what is armed has to be there.
+        let _books = self.arming.books.lock();
         ledger::forget(self.page_size(), range);
         // SAFETY: the caller's promise is the callee's.
-        unsafe { self.below.discard(range) }
+        unsafe { self.arming.below.discard(range) }
     }
 
     unsafe fn seclude(&self, range: PageRange) -> Result<(), KernelError> {
         // SAFETY: the caller's promise is the callee's.
-        unsafe { self.below.seclude(range) }
+        unsafe { self.arming.below.seclude(range) }
     }
 
     fn watch(&self) -> Result<Box<dyn Watch>, KernelError> {
-        self.owner.check()?;
-        let number = self.books.lock().next_watch();
+        self.arming.owner.check()?;
+        let number = self.arming.books.lock().next_watch();
         Ok(Box::new(LedgerWatch {
-            page: self.page_size(),
-            owner: self.owner,
-            books: Arc::clone(&self.books),
+            arming: Arc::clone(&self.arming),
             number,
         }))
     }
@@ -298,7 +281,7 @@ impl Kernel for LedgerKernel {
         query: Query,
         out: &mut Vec<PageRange>,
     ) -> Result<(), KernelError> {
-        self.owner.check()?;
+        self.arming.owner.check()?;
         match query {
             _ if range.is_empty() => Ok(()),
             Query::Touched | Query::Private => self.look(range, query, out),
@@ -309,123 +292,27 @@ impl Kernel for LedgerKernel {
     }
 
     fn copy_racing(&self, ranges: &[PageRange], out: &mut [u8]) -> Result<(), KernelError> {
-        self.owner.check()?;
-        if self.can_copy {
-            match self.below.copy_racing(ranges, out) {
-                Err(KernelError::Unavailable { .. }) => {}
-                done => return done,
-            }
-        }
-        pipe::copy_racing(ranges, out)
+        self.arming.copy_racing(ranges, out)
     }
 
     unsafe fn copy_quiet(&self, ranges: &[PageRange], out: &mut [u8]) -> Result<(), KernelError> {
         // SAFETY: the caller's promise is the callee's.
-        unsafe { self.below.copy_quiet(ranges, out) }
+        unsafe { self.arming.below.copy_quiet(ranges, out) }
     }
 
     fn begin_kernel_write(&self, range: PageRange) -> Result<(), KernelError> {
-        self.owner.check()?;
-        let mut books = self.books.lock();
+        self.arming.owner.check()?;
+        let mut books = self.arming.books.lock();
         ledger::forget(self.page_size(), range);
-        for run in books.ours(range) {
-            // SAFETY: pages that are ours are meant to be writable, and count as written now.
-            unsafe { set_writable(run, true) }?;
-        }
+        self.arming.let_go(&books, range)?;
         books.held.push(range);
         Ok(())
     }
 
     fn end_kernel_write(&self, range: PageRange) {
-        let mut books = self.books.lock();
+        let mut books = self.arming.books.lock();
         if let Some(at) = books.held.iter().position(|held| *held == range) {
             books.held.swap_remove(at);
-        }
-    }
-}
-
-/// Ranges that are armed by `mprotect`.
-#[derive(Debug)]
-struct LedgerWatch {
-    page: PageSize,
-    owner: Owner,
-    books: Arc<Mutex<Books>>,
-    number: u64,
-}
-
-impl LedgerWatch {
-    /// Lets every write through without a note.
-    ///
-    /// The pages stay ours: a write may have faulted before this, and its handler begin after.
-    fn disarm(&self, books: &mut Books, range: PageRange) -> Result<(), KernelError> {
-        let ours = books.ours(range);
-        books.watched.cut(range);
-        ledger::forget(self.page, range);
-        for run in ours {
-            // SAFETY: pages that are ours are meant to be writable.
-            unsafe { set_writable(run, true) }?;
-        }
-        Ok(())
-    }
-}
-
-impl Watch for LedgerWatch {
-    unsafe fn register(&self, range: PageRange) -> Result<(), KernelError> {
-        self.owner.check()?;
-        let mut books = self.books.lock();
-        if books.watched.within(range).any(|(_, by)| by != self.number) {
-            return Err(failed("register", range, Errno::BUSY));
-        }
-        books.watched.set(range, self.number);
-        for run in books.ours(range) {
-            ledger::add(self.page, run);
-        }
-        Ok(())
-    }
-
-    unsafe fn unregister(&self, range: PageRange) -> Result<(), KernelError> {
-        self.owner.check()?;
-        let mut books = self.books.lock();
-        if books.watched.within(range).any(|(_, by)| by != self.number) {
-            return Err(failed("unregister", range, Errno::INVAL));
-        }
-        self.disarm(&mut books, range)
-    }
-
-    unsafe fn arm(&self, range: PageRange) -> Result<(), KernelError> {
-        self.owner.check()?;
-        let books = self.books.lock();
-        if !books.watched.all(range, self.number) {
-            return Err(failed("arm", range, Errno::NOENT));
-        }
-        let (free, _held) = books.without_held(range);
-        for run in &free {
-            ledger::arm(self.page, *run);
-        }
-        protect(self.page, &books, range, &free)
-    }
-
-    unsafe fn install(&self, _at: usize, _bytes: &[u8]) -> Result<(), KernelError> {
-        self.owner.check()?;
-        Err(KernelError::Unavailable {
-            feature: "installing pages behind the program's back",
-            remedy: "an engine with userfaultfd (wp-async: Linux 6.7 or newer), or all bytes fetched before use",
-            source: Errno::NOSYS.into(),
-        })
-    }
-}
-
-impl Drop for LedgerWatch {
-    fn drop(&mut self) {
-        if self.owner.check().is_err() {
-            // A forked child: its pages, its handler and its ledger are copies, and go on working.
-            return;
-        }
-        let mut books = self.books.lock();
-        let all = books.watched.of(self.number);
-        for range in all {
-            // Pages that stay protected would fault for no reason. There is nobody to tell.
-            let _best_effort = self.disarm(&mut books, range);
         }
     }
 }

@@ -24,11 +24,9 @@ use std::{
         OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    thread,
 };
 
-use parking_lot::Mutex;
-
+use super::handlers::{AtWork, wait_for_handlers};
 use crate::page::{PageRange, PageSize, push_run};
 
 const CHUNK_LOG2: u32 = 30;
@@ -212,57 +210,6 @@ fn settle(chunk: &Chunk) {
     }
 }
 
-/// How many handlers are at work, by the phase in which they began.
-static AT_WORK: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
-/// Its last bit says which of the two counts those who begin now.
-static PHASE: AtomicUsize = AtomicUsize::new(0);
-
-/// A handler at work. Async-signal-safe; all orders are sequential, since its mark and this count are compared by others.
-struct AtWork(&'static AtomicUsize);
-
-impl AtWork {
-    fn begin() -> Self {
-        let [even, odd] = &AT_WORK;
-        let mine = if PHASE.load(Ordering::SeqCst).is_multiple_of(2) {
-            even
-        } else {
-            odd
-        };
-        mine.fetch_add(1, Ordering::SeqCst);
-        Self(mine)
-    }
-}
-
-impl Drop for AtWork {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Waits until every handler that is at work now has ended. Those that begin meanwhile are not waited for: they count in the
-/// other phase. Twice, since one may have read the phase and not counted itself yet.
-///
-/// A handler ends by itself: all signals are blocked in it, and it waits for nothing but the kernel's map of memory.
-fn wait_for_handlers() {
-    // One at a time, or two would swap the phases under each other. Taken by nobody who can fault on a page of ours.
-    static TURN: Mutex<()> = Mutex::new(());
-    let [even, odd] = &AT_WORK;
-    if even.load(Ordering::SeqCst) == 0 && odd.load(Ordering::SeqCst) == 0 {
-        return;
-    }
-    let _turn = TURN.lock();
-    for _ in 0..2 {
-        let count = if PHASE.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
-            even
-        } else {
-            odd
-        };
-        while count.load(Ordering::SeqCst) != 0 {
-            thread::yield_now();
-        }
-    }
-}
-
 /// How many pages are let through with one that faults, in words: so many that a pattern of single pages does not use up
 /// the maps that the kernel allows a process (65,530).
 const WIDEN: [(usize, usize); 3] = [(0, 0), (4096, 1), (8192, 32)];
@@ -300,6 +247,15 @@ pub(crate) fn let_through(
         }
     }
     false
+}
+
+/// Notes a write to one page, and calls `lift` then: what [`let_through`] is to a signal handler, for a thread that is told of
+/// faults by a descriptor. Who is told so may lift, whether the page is still ours or not.
+pub(super) fn note(page: PageSize, here: PageRange, lift: impl FnOnce(PageRange)) {
+    let _at_work = AtWork::begin();
+    // First the mark, then the protection.
+    forget(page, here);
+    lift(here);
 }
 
 fn is_ours(page: PageSize, one: PageRange) -> bool {

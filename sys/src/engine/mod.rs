@@ -6,19 +6,27 @@
 //! | room | for |
 //! |---|---|
 //! | `ledger` | two bits a page, changed by whoever lets a write through |
+//! | `handlers` | waiting until everybody has finished who does |
 //! | `fault` | that it is let through, in the signal handler |
+//! | `attendant` | the same where userfaultfd protects, in a thread |
+//! | `arming` | which of the two protects what |
 //! | `kernel` | the [`Kernel`] that answers from the ledger |
+//! | `watch` | its [`Watch`](crate::Watch) |
 //! | `books` | which ranges are watched, mapped from files, held writable or frozen |
 //! | `spans` | values on ranges |
 //! | `entries` | what a page is, where the kernel has no `PAGEMAP_SCAN` |
 //! | `pipe` | copies where `process_vm_readv` is forbidden |
+mod arming;
+mod attendant;
 mod books;
 mod entries;
 mod fault;
+mod handlers;
 mod kernel;
 mod ledger;
 mod pipe;
 mod spans;
+mod watch;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -36,6 +44,13 @@ use self::kernel::LedgerKernel;
 pub enum Engine {
     /// The kernel notes it (userfaultfd's `WP_ASYNC` and `PAGEMAP_SCAN`): no code of ours runs when memory is written.
     WpAsync,
+    /// Anonymous memory is write-protected by userfaultfd, and a thread notes what is written (Linux 5.7); what is mapped from
+    /// files is as by [`Mprotect`](Self::Mprotect).
+    ///
+    /// System calls that write into anonymous memory wait for the thread, where the descriptor is told of their faults (a
+    /// privilege, [`Features::kernel_faults`](crate::Features)); where it is not, and in what is mapped from files, they answer
+    /// `EFAULT` unless [`Kernel::begin_kernel_write`] was said before.
+    WpSync,
     /// Pages are write-protected, a handler of SIGSEGV notes it. Any kernel.
     ///
     /// System calls that write into a segment answer `EFAULT`, unless [`Kernel::begin_kernel_write`] was said before.
@@ -44,13 +59,14 @@ pub enum Engine {
 
 impl Engine {
     /// All of them, best first.
-    pub const ALL: [Self; 2] = [Self::WpAsync, Self::Mprotect];
+    pub const ALL: [Self; 3] = [Self::WpAsync, Self::WpSync, Self::Mprotect];
 
     /// As users write it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::WpAsync => "wp-async",
+            Self::WpSync => "wp-sync",
             Self::Mprotect => "mprotect",
         }
     }
@@ -64,7 +80,7 @@ impl fmt::Display for Engine {
 
 /// There is no engine of that name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no engine `{name}`: the engines are wp-async and mprotect")]
+#[error("there is no engine `{name}`: the engines are wp-async, wp-sync and mprotect")]
 pub struct UnknownEngine {
     /// What was written.
     pub name: String,
@@ -88,6 +104,10 @@ pub struct Without {
     pub pagemap_scan: bool,
     /// `process_vm_readv`.
     pub process_vm_readv: bool,
+    /// `UFFD_FEATURE_WP_UNPOPULATED`, which Linux has since 6.4.
+    pub wp_unpopulated: bool,
+    /// A userfaultfd that is told of system calls' faults.
+    pub kernel_faults: bool,
 }
 
 /// Makes the kernel that tracks by this engine.
@@ -108,7 +128,8 @@ pub fn open_engine_without(
             kernel.watch().map(drop)?;
             Arc::new(kernel)
         }
-        Engine::Mprotect => Arc::new(LedgerKernel::new(without)?),
+        Engine::WpSync => Arc::new(LedgerKernel::by_userfaultfd(without)?),
+        Engine::Mprotect => Arc::new(LedgerKernel::by_protection(without)?),
     })
 }
 
@@ -116,9 +137,11 @@ pub fn open_engine_without(
 ///
 /// - **Errors**: that of the last one, where none does.
 pub fn best_engine() -> Result<(Engine, Arc<dyn Kernel>), KernelError> {
-    open_engine(Engine::WpAsync)
-        .map(|kernel| (Engine::WpAsync, kernel))
-        .or_else(|_missing| Ok((Engine::Mprotect, open_engine(Engine::Mprotect)?)))
+    let [best @ .., last] = Engine::ALL;
+    let found = best
+        .into_iter()
+        .find_map(|engine| Some((engine, open_engine(engine).ok()?)));
+    found.map_or_else(|| Ok((last, open_engine(last)?)), Ok)
 }
 
 #[cfg(test)]

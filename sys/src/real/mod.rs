@@ -9,10 +9,15 @@ mod owner;
 mod reserve;
 mod scan;
 mod uffd;
+mod userfaultfd;
 
 use rustix::io::Errno;
 
-pub(crate) use self::{mapping::set_writable, owner::Owner, uffd::open as open_userfaultfd};
+pub(crate) use self::{
+    mapping::set_writable,
+    owner::Owner,
+    userfaultfd::{Faults, Userfaultfd, open as open_userfaultfd},
+};
 use self::{scan::Scanner, uffd::AsyncWatch};
 use crate::{
     kernel::{Kernel, KernelError, Mappable, Query, Watch},

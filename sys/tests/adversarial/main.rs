@@ -8,8 +8,9 @@
     clippy::cast_possible_truncation,
     reason = "a failed test panics"
 )]
+mod by_ledger;
 mod harness;
-mod mprotect;
+mod wp_sync;
 
 use std::{
     fs::File,

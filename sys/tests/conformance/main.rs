@@ -15,6 +15,8 @@ macro_rules! suite {
     ($($room:ident: $($rule:ident,)*;)*) => {
         suite!(@ real: crate::subject::Real::with(Engine::WpAsync, Without::default()), $($($room $rule)*)*);
         suite!(@ model: crate::subject::Model(segvm_os::ModelKernel::new()), $($($room $rule)*)*);
+        suite!(@ wp_sync: crate::subject::Real::with(Engine::WpSync, Without::default()), $($($room $rule)*)*);
+        suite!(@ wp_sync_on_an_old_kernel: crate::subject::Real::with(Engine::WpSync, OLD), $($($room $rule)*)*);
         suite!(@ mprotect: crate::subject::Real::with(Engine::Mprotect, Without::default()), $($($room $rule)*)*);
         suite!(@ mprotect_on_an_old_kernel: crate::subject::Real::with(Engine::Mprotect, OLD), $($($room $rule)*)*);
     };
@@ -36,6 +38,8 @@ macro_rules! suite {
 const OLD: segvm_os::Without = segvm_os::Without {
     pagemap_scan: true,
     process_vm_readv: true,
+    wp_unpopulated: true,
+    kernel_faults: true,
 };
 
 suite! {
@@ -46,6 +50,7 @@ suite! {
     a_mapped_file_is_clean_until_written,
     a_file_is_mapped_from_an_aligned_offset_and_over_what_was_there,
     read_only_pages_keep_their_state,
+    read_only_pages_are_armed_as_others,
     copies_are_exact_and_name_the_page_they_stop_at,
     discarded_memory_is_zero_and_unarmed,
     secluded_memory_stays_so_until_it_is_made_anew,

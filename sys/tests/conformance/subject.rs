@@ -36,6 +36,11 @@ pub(crate) trait Subject {
     fn in_page_table(&self) -> bool {
         true
     }
+
+    /// Whether arming leaves something in the page table where anonymous memory had no page: a mark, or a page of zeros.
+    fn arming_fills_holes(&self) -> bool {
+        true
+    }
 }
 
 /// A kernel that really is one, by any engine.
@@ -54,6 +59,10 @@ impl Subject for Real {
 
     fn in_page_table(&self) -> bool {
         self.1 == Engine::WpAsync
+    }
+
+    fn arming_fills_holes(&self) -> bool {
+        self.1 != Engine::Mprotect
     }
 
     fn kernel_writes(&self, at: usize, bytes: &[u8]) {

@@ -4,6 +4,8 @@
     clippy::indexing_slicing,
     reason = "a failed test panics"
 )]
+mod by_ledger;
+
 use std::{
     fs::File,
     io::{self, Write as _},
@@ -32,6 +34,14 @@ impl Mappable for Painted {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.0.read_exact_at(buf, offset)
     }
+}
+
+/// Byte `i` is `i % 251`.
+fn painted(len: usize) -> Painted {
+    let mut file = tempfile::tempfile().unwrap();
+    let bytes: Vec<u8> = (0..=250).cycle().take(len).collect();
+    file.write_all(&bytes).unwrap();
+    Painted(file)
 }
 
 /// Pages from the first to the second, both included, in either order.
@@ -175,13 +185,10 @@ impl Side<'_> {
 }
 
 fn compare(steps: &[Step]) {
-    let mut file = tempfile::tempfile().unwrap();
     let real = RealKernel::new().unwrap();
     let model = ModelKernel::with_page_size(real.page_size());
     let size = real.page_size().bytes();
-    let bytes: Vec<u8> = (0..=250).cycle().take(2 * PAGES * size).collect();
-    file.write_all(&bytes).unwrap();
-    let file = Painted(file);
+    let file = painted(2 * PAGES * size);
 
     let all = range(&real, (0, PAGES - 1));
     real.reserve(all).unwrap();

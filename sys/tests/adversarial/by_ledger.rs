@@ -1,4 +1,4 @@
-//! The same attacks where a signal handler notes what is written, and those that are about the handler.
+//! The same attacks where a signal handler or a thread notes what is written, and those that are about either.
 
 use std::{
     collections::BTreeSet,
@@ -17,14 +17,26 @@ use super::harness::*;
 /// Where no other room's ranges are.
 const PLACE: usize = 0x5d00_0010_1000;
 
-const OLD: Without = Without {
-    pagemap_scan: true,
-    process_vm_readv: true,
+pub(crate) const ALL: Without = Without {
+    pagemap_scan: false,
+    process_vm_readv: false,
+    wp_unpopulated: false,
+    kernel_faults: false,
 };
 
-fn kernel_and_place(without: Without, len: usize) -> (Arc<dyn Kernel>, PageRange) {
+pub(crate) const OLD: Without = Without {
+    pagemap_scan: true,
+    process_vm_readv: true,
+    wp_unpopulated: true,
+    kernel_faults: true,
+};
+
+/// An engine, and what it is not to use.
+pub(crate) type By = (Engine, Without);
+
+pub(crate) fn kernel_and_place(by: By, len: usize) -> (Arc<dyn Kernel>, PageRange) {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
-    let kernel = open_engine_without(Engine::Mprotect, without).unwrap();
+    let kernel = open_engine_without(by.0, by.1).unwrap();
     // The last page of one GiB and the first of the next lie in it.
     let base = PLACE + CALLS.fetch_add(1, Ordering::Relaxed) * (16 << 30) + (1 << 30) - 4 * MIB;
     let range = PageRange::new(kernel.page_size(), base, len).unwrap();
@@ -32,46 +44,77 @@ fn kernel_and_place(without: Without, len: usize) -> (Arc<dyn Kernel>, PageRange
     (kernel, range)
 }
 
-fn writers(without: Without, prepare: impl Fn(&dyn Kernel, PageRange)) {
-    let (kernel, range) = kernel_and_place(without, 16 * MIB);
+macro_rules! attacks {
+    ($($by:ident: $engine:ident, $without:ident;)*) => {
+        $(mod $by {
+            use super::Engine;
+
+            attacks!(@ (Engine::$engine, super::$without),
+                writers_at_full_speed_on_anonymous_memory
+                writers_at_full_speed_on_a_mapped_file
+                writers_that_crowd_on_few_pages
+                cold_to_warm_while_others_write
+                unregistering_under_writers_kills_nobody
+                announced_system_calls_are_never_refused
+                a_forked_child_writes_to_its_own_and_can_do_nothing_else
+                forks_during_the_scans
+                other_signals_during_faults_wait_for_their_turn
+            );
+        })*
+    };
+    (@ $by:expr, $($attack:ident)*) => {
+        $(#[test]
+        fn $attack() {
+            super::$attack($by);
+        })*
+    };
+}
+
+attacks! {
+    mprotect: Mprotect, ALL;
+    mprotect_on_an_old_kernel: Mprotect, OLD;
+    wp_sync: WpSync, ALL;
+    wp_sync_on_an_old_kernel: WpSync, OLD;
+}
+
+fn attack(by: By, kernel: &dyn Kernel, range: PageRange, writers: u64, between: impl FnMut()) {
+    match by.0 {
+        Engine::WpSync => nothing_is_lost_by_late_notes(kernel, range, writers, store, between),
+        _ => nothing_is_lost(kernel, range, writers, store, between),
+    }
+}
+
+fn writers(by: By, prepare: impl Fn(&dyn Kernel, PageRange)) {
+    let (kernel, range) = kernel_and_place(by, 16 * MIB);
     prepare(&*kernel, range);
     let watch = watch(&*kernel, range);
     arm(&*watch, range);
-    nothing_is_lost(&*kernel, range, 4, store, || {});
+    attack(by, &*kernel, range, 4, || {});
 }
 
-#[test]
-fn writers_at_full_speed_on_anonymous_memory() {
-    writers(Without::default(), commit);
+fn writers_at_full_speed_on_anonymous_memory(by: By) {
+    writers(by, commit);
 }
 
-#[test]
-fn writers_at_full_speed_on_a_mapped_file() {
-    writers(Without::default(), map);
-}
-
-#[test]
-fn writers_at_full_speed_on_an_old_kernel() {
-    writers(OLD, map);
+fn writers_at_full_speed_on_a_mapped_file(by: By) {
+    writers(by, map);
 }
 
 /// Few pages, so that several threads fault on one while it is armed again.
-#[test]
-fn writers_that_crowd_on_few_pages() {
-    let (kernel, range) = kernel_and_place(Without::default(), 16 * MIB);
+fn writers_that_crowd_on_few_pages(by: By) {
+    let (kernel, range) = kernel_and_place(by, 16 * MIB);
     commit(&*kernel, range);
     let few = PageRange::new(kernel.page_size(), range.start(), 16 << 12).unwrap();
     let watch = watch(&*kernel, few);
     arm(&*watch, few);
-    nothing_is_lost(&*kernel, few, 4, store, || {});
+    attack(by, &*kernel, few, 4, || {});
 }
 
-#[test]
-fn cold_to_warm_while_others_write() {
-    for without in [Without::default(), OLD] {
+fn cold_to_warm_while_others_write(by: By) {
+    for prepare in [map, commit] {
         for _trial in 0..12 {
-            let (kernel, range) = kernel_and_place(without, 4 * MIB);
-            map(&*kernel, range);
+            let (kernel, range) = kernel_and_place(by, 4 * MIB);
+            prepare(&*kernel, range);
             let mut shadow = Shadow::of(&*kernel, range);
             let watch = kernel.watch().unwrap();
             let slowly = |range: PageRange, seed: &mut u64| {
@@ -95,9 +138,8 @@ fn cold_to_warm_while_others_write() {
 }
 
 /// A write may fault before its page is unregistered, and its handler begin after.
-#[test]
-fn unregistering_under_writers_kills_nobody() {
-    let (kernel, range) = kernel_and_place(Without::default(), MIB);
+fn unregistering_under_writers_kills_nobody(by: By) {
+    let (kernel, range) = kernel_and_place(by, MIB);
     commit(&*kernel, range);
     while_writing(range, 3, store, || {
         for _ in 0..300 {
@@ -113,9 +155,8 @@ fn unregistering_under_writers_kills_nobody() {
 }
 
 /// System calls that write into memory, each announced, while scans arm all that is not.
-#[test]
-fn announced_system_calls_are_never_refused() {
-    let (kernel, range) = kernel_and_place(Without::default(), 8 * MIB);
+fn announced_system_calls_are_never_refused(by: By) {
+    let (kernel, range) = kernel_and_place(by, 8 * MIB);
     map(&*kernel, range);
     let watch = watch(&*kernel, range);
     arm(&*watch, range);
@@ -151,7 +192,7 @@ fn announced_system_calls_are_never_refused() {
 /// The price of this engine, and that it is an error and no signal.
 #[test]
 fn a_system_call_that_was_not_announced_is_refused() {
-    let (kernel, range) = kernel_and_place(Without::default(), MIB);
+    let (kernel, range) = kernel_and_place((Engine::Mprotect, ALL), MIB);
     commit(&*kernel, range);
     let watch = watch(&*kernel, range);
     arm(&*watch, range);
@@ -170,7 +211,7 @@ fn a_system_call_that_was_not_announced_is_refused() {
 /// Each page that is let through alone may split a map in three, and a process may have 65,530.
 #[test]
 fn scattered_writes_leave_maps_for_others() {
-    let (kernel, range) = kernel_and_place(Without::default(), 160 * MIB);
+    let (kernel, range) = kernel_and_place((Engine::Mprotect, ALL), 160 * MIB);
     commit(&*kernel, range);
     let watch = watch(&*kernel, range);
     let size = kernel.page_size().bytes();
@@ -205,9 +246,8 @@ fn scattered_writes_leave_maps_for_others() {
 }
 
 /// A child's pages, handler and notes are copies: it writes, and the parent's stay as they are.
-#[test]
-fn a_forked_child_writes_to_its_own_and_can_do_nothing_else() {
-    let (kernel, range) = kernel_and_place(Without::default(), MIB);
+fn a_forked_child_writes_to_its_own_and_can_do_nothing_else(by: By) {
+    let (kernel, range) = kernel_and_place(by, MIB);
     commit(&*kernel, range);
     let watch = watch(&*kernel, range);
     arm(&*watch, range);
@@ -254,13 +294,12 @@ fn a_forked_child_writes_to_its_own_and_can_do_nothing_else() {
     assert_eq!(word(range, 512).load(Ordering::Relaxed), 0);
 }
 
-#[test]
-fn forks_during_the_scans() {
-    let (kernel, range) = kernel_and_place(Without::default(), 8 * MIB);
+fn forks_during_the_scans(by: By) {
+    let (kernel, range) = kernel_and_place(by, 8 * MIB);
     commit(&*kernel, range);
     let watch = watch(&*kernel, range);
     arm(&*watch, range);
-    nothing_is_lost(&*kernel, range, 2, store, || {
+    attack(by, &*kernel, range, 2, || {
         // SAFETY: the child of a process with threads does nothing but stores to its own copy.
         match unsafe { libc::fork() } {
             0 => {
@@ -283,8 +322,7 @@ fn forks_during_the_scans() {
 }
 
 /// Signals come in the middle of faults; their handlers write to armed pages too.
-#[test]
-fn other_signals_during_faults_wait_for_their_turn() {
+fn other_signals_during_faults_wait_for_their_turn(by: By) {
     static WORD: AtomicUsize = AtomicUsize::new(0);
     extern "C" fn on_alarm(_: libc::c_int) {
         let at = WORD.load(Ordering::Relaxed);
@@ -292,7 +330,7 @@ fn other_signals_during_faults_wait_for_their_turn() {
         let word = unsafe { &*std::ptr::with_exposed_provenance::<AtomicUsize>(at) };
         word.fetch_add(1, Ordering::Relaxed);
     }
-    let (kernel, range) = kernel_and_place(Without::default(), 2 * MIB);
+    let (kernel, range) = kernel_and_place(by, 2 * MIB);
     commit(&*kernel, range);
     // Its last word is the signal handler's.
     WORD.store(range.end() - 8, Ordering::Relaxed);
