@@ -56,7 +56,7 @@ pub(crate) struct Userfaultfd {
 }
 
 impl Userfaultfd {
-    /// Settles with the kernel that `fd` speaks the API with these features; `None` where it lacks some.
+    /// Settles with the kernel that `fd` speaks the API with these features.
     pub(crate) fn settle(fd: OwnedFd, owner: Owner, features: u64) -> Result<Self, Errno> {
         let mut api = uffdio_api {
             api: u64::from(UFFD_API),
