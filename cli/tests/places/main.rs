@@ -10,6 +10,7 @@
 )]
 
 mod full;
+mod gone;
 mod limits;
 mod names;
 mod read_only;
