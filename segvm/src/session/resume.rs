@@ -50,11 +50,12 @@ pub(crate) fn attach(
         Fingerprint::from_bytes(record.fingerprint),
         reservation,
     ));
+    let tree = empty_tree(record)?;
     world.ranges.claim(&*world.kernel, reservation, owner)?;
     let mut segment = SegmentState {
         shared,
         tracker,
-        tree: empty_tree(record)?,
+        tree,
         layout: Layout::new(record.block_size),
         collected_len: 0,
         pending: Vec::new(),

@@ -67,16 +67,20 @@ impl Session {
             source,
         };
         let known = self.core.segments.lock().get(segment).cloned();
-        let heap = match known {
+        let shared = match known {
             Some(shared) => {
                 self.check_kind(&shared, SegmentKind::Heap)?;
-                Heap::open(SegmentSpace::boxed(shared)).map_err(in_heap)?
+                shared
             }
-            None => {
-                let shared = self.create(segment, SegmentKind::Heap, &SegmentOptions::default())?;
+            None => self.create(segment, SegmentKind::Heap, &SegmentOptions::default())?,
+        };
+        let heap = match shared.len() {
+            // Just made; or once, when the system refused memory for the heap.
+            0 => {
                 let space = SegmentSpace::boxed(shared);
                 Heap::create_with(space, seed(&self.core.world), options).map_err(in_heap)?
             }
+            _ => Heap::open(SegmentSpace::boxed(shared)).map_err(in_heap)?,
         };
         self.check_heap(segment, &heap, options)?;
         let heap = HeapShared::new(
@@ -171,6 +175,12 @@ impl Session {
         let owner = self.owner_of(name);
         let size = options.size(name, world.kernel.page_size())?;
         let len = options.reserved(size);
+        // Before the range is claimed: one that is claimed has a segment, or stays out of reach for the process's life.
+        let tracker = self.tracker()?;
+        let tree = Tree::new(size, 0).map_err(|source| OpenError::Tree {
+            segment: name.to_owned(),
+            source,
+        })?;
         let range = match options.base_address() {
             Some(base) => {
                 let range =
@@ -184,7 +194,6 @@ impl Session {
             }
             None => world.ranges.claim_any(&*world.kernel, len, &owner)?,
         };
-        let tracker = self.tracker()?;
         let shared = Arc::new(Shared::new(
             Arc::clone(&world.kernel),
             tracker.watch(),
@@ -198,10 +207,7 @@ impl Session {
             SegmentState {
                 shared: Arc::clone(&shared),
                 tracker,
-                tree: Tree::new(size, 0).map_err(|source| OpenError::Tree {
-                    segment: name.to_owned(),
-                    source,
-                })?,
+                tree,
                 layout: Layout::new(size),
                 collected_len: 0,
                 pending: Vec::new(),

@@ -195,6 +195,7 @@ impl Kernel for ModelKernel {
             });
         }
         state.watches += 1;
+        state.watching += 1;
         Ok(Box::new(ModelWatch::new(self.clone(), state.watches)))
     }
 

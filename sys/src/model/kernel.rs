@@ -31,7 +31,10 @@ struct Inner {
 pub(super) struct State {
     pub(super) memory: Memory,
     pub(super) faults: Faults,
+    /// How many watches were made.
     pub(super) watches: u64,
+    /// How many there are.
+    pub(super) watching: u64,
 }
 
 impl ModelKernel {
@@ -50,6 +53,7 @@ impl ModelKernel {
                     memory: Memory::new(page),
                     faults: Faults::default(),
                     watches: 0,
+                    watching: 0,
                 }),
                 hook: Mutex::new(None),
                 quiet_hook: Mutex::new(None),
@@ -95,6 +99,18 @@ impl ModelKernel {
             .memory
             .region(at)
             .is_some_and(|region| region.secluded)
+    }
+
+    /// How many bytes are mapped for reading or writing.
+    #[must_use]
+    pub fn accessible(&self) -> usize {
+        self.state().memory.accessible()
+    }
+
+    /// How many watches there are.
+    #[must_use]
+    pub fn watching(&self) -> u64 {
+        self.state().watching
     }
 
     /// Lets the `nth` call from now fail with `errno`, whichever it is; 1 is the next one.

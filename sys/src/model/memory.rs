@@ -155,6 +155,12 @@ impl Memory {
         true
     }
 
+    pub(super) fn accessible(&self) -> usize {
+        let regions = self.regions.iter();
+        let open = regions.filter(|(_, region)| region.access != Access::None);
+        open.map(|(start, region)| region.end - start).sum()
+    }
+
     /// Makes region borders at both ends of the range.
     fn split(&mut self, range: PageRange) {
         for at in [range.start(), range.end()] {

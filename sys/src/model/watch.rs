@@ -27,7 +27,9 @@ impl ModelWatch {
 
 impl Drop for ModelWatch {
     fn drop(&mut self) {
-        self.kernel.state().memory.close_watch(self.number);
+        let mut state = self.kernel.state();
+        state.memory.close_watch(self.number);
+        state.watching -= 1;
     }
 }
 

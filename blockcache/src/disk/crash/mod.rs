@@ -134,6 +134,12 @@ impl CrashDisk {
         self.state.lock().operations
     }
 
+    /// How many values refer to this disk: clones, open files and locks that are held.
+    #[must_use]
+    pub fn handles(&self) -> usize {
+        Arc::strong_count(&self.state)
+    }
+
     /// Cuts the power in the middle of operation `at`, counted from 0 at the disk's beginning: it and all later
     /// operations, reads included, answer `ENODEV`.
     pub fn power_off_at(&self, at: u64) {
