@@ -6,6 +6,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use segvm::{
+    inspect::{self, Limits, Segment, SegmentBytes},
+    schema::Schema,
+};
 use segvm_blockcache::{
     BlockId, Marks, PackId, PackMark, Store, TreeId, TreeObject,
     disk::{Disk, MemDisk, Open},
@@ -17,11 +21,54 @@ pub type Decoder = fn(&[u8]);
 /// Every decoder by the name of its fuzz target and of its folder in `corpus/`.
 pub const DECODERS: &[(&str, Decoder)] = &[
     ("extents", extents),
+    ("heap", heap),
     ("home", home),
     ("marks", marks),
     ("pack", pack),
+    ("schema", schema),
     ("tree", tree),
 ];
+
+/// A heap: its roots, and their values by the schemas that are stored with them.
+pub fn heap(bytes: &[u8]) {
+    let mut segment = Segment {
+        bytes: InMemory(bytes),
+        // Where the saved inputs lie.
+        base: 0x1000_0000_0000,
+        len: bytes.len() as u64,
+    };
+    let few = Limits {
+        values: 10_000,
+        ..Limits::default()
+    };
+    for root in inspect::roots(&mut segment).unwrap_or_default() {
+        if let Some(Ok(schema)) = &root.schema {
+            let _any = inspect::value(&mut segment, schema, root.address, few);
+        }
+    }
+}
+
+struct InMemory<'b>(&'b [u8]);
+
+impl SegmentBytes for InMemory<'_> {
+    type Error = std::convert::Infallible;
+
+    fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Self::Error> {
+        let from = usize::try_from(offset).expect("an offset in the segment");
+        // Panics where something outside the segment is asked for.
+        out.copy_from_slice(&self.0[from..from + out.len()]);
+        Ok(())
+    }
+}
+
+/// The schema of a type.
+pub fn schema(bytes: &[u8]) {
+    if let Ok(schema) = Schema::decode(bytes) {
+        assert_eq!(schema.encode().as_deref(), Ok(bytes), "one schema, one encoding");
+        let _told = (schema.to_string(), schema.to_rust("Old").to_string());
+        assert_eq!(schema.differences(&schema), []);
+    }
+}
 
 /// A head or a node of a tree.
 pub fn tree(bytes: &[u8]) {

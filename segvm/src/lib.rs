@@ -10,9 +10,12 @@
 //! | `hooks` | what the application has done before a capture and after a resume |
 //! | `gate` | the lock that writers share and a checkpoint takes alone |
 //! | `persist` | which types can live in a segment, and how they are reached there |
+//! | `schema` | what a type looks like, stored with the image: fingerprints, differences |
 //! | `heap` | the allocator that lives in a segment |
 //! | `collections` | `Vec`, `Text`, `Box`, `HashMap`, `BTreeMap` in a heap |
 //! | `root` | typed values found by name, and their guards |
+//! | `migrate` | a root of one type becomes one of another |
+//! | `inspect` | a heap's roots and their values, read from blocks by the stored schema |
 //! | `testing` | for the tests of programs that use this: temporary sessions, programs that are killed |
 //! | `world` | the seams to kernel, files and clock |
 
@@ -22,9 +25,12 @@ mod dirty;
 pub mod gate;
 pub mod heap;
 pub mod hooks;
+pub mod inspect;
+mod migrate;
 pub mod persist;
 pub mod region;
 pub mod root;
+pub mod schema;
 mod segment;
 mod session;
 pub mod testing;
@@ -32,6 +38,7 @@ mod world;
 
 pub use checkpoint::{CheckpointError, Rounds, Saved, Takeover};
 pub use collections::{BTreeMap, Box, HashMap, Text, Vec};
+pub use migrate::{Migration, MigrationError};
 pub use persist::{Maybe, Persist};
 pub use region::{Attribute, Region, Secret};
 pub use root::{ReadGuard, Root, WriteGuard};

@@ -50,11 +50,11 @@ struct OldMeaning {
 fn a_schema_says_fields_kinds_and_places_and_ends_for_recursive_types() {
     assert_eq!(
         Schema::of::<Notes>().to_string(),
-        "struct v1 64/8 { by_title @0: hash-map<text, vec<text>>; opened @40: u64; newest @48: maybe<u32>; }"
+        "struct Notes v1 64/8 { by_title @0: hash-map<text, vec<text>>; opened @40: u64; newest @48: maybe<u32>; }"
     );
     assert_eq!(
         Schema::of::<Chain>().to_string(),
-        "struct v1 16/8 { next @0: box<^0>; value @8: enum v1 1 { Frost = -1; Unknown = 0; Rain = 1; }; }"
+        "struct Chain v1 16/8 { next @0: box<Chain>; value @8: enum Weather v1 1 { Frost = -1; Unknown = 0; Rain = 1; }; }"
     );
 }
 

@@ -339,11 +339,12 @@ fn a_root_opened_as_another_type_is_refused_with_both_names_now_and_after_a_resu
     *root.write() = 3;
     let refused = |session: &Session| {
         let error = session.root::<[u8; 12]>("count").unwrap_err();
-        let Error::Root(RootError::WrongType { name, wanted, .. }) = error else {
+        let Error::Root(RootError::WrongType { name, mismatch, .. }) = error else {
             panic!("{error}");
         };
         assert_eq!(name, "count");
-        assert!(wanted.contains("u8"), "{wanted}");
+        assert_eq!(mismatch.wanted().to_string(), "[u8; 12]");
+        assert_eq!(mismatch.found().unwrap().to_string(), "u64");
     };
     refused(&session);
     assert_eq!(*root.read(), 3);

@@ -1,4 +1,4 @@
-use syn::{DeriveInput, Ident, LitInt, Result, ext::IdentExt as _};
+use syn::{Attribute, DeriveInput, Error, Ident, LitInt, LitStr, Result, ext::IdentExt as _};
 
 /// What the attributes say.
 #[derive(Default)]
@@ -52,6 +52,40 @@ pub(crate) fn read(input: &DeriveInput) -> Result<Attributes> {
                     Ok(())
                 } else {
                     Err(meta.error("persist knows `plain`, `key` and `version = N`"))
+                }
+            })?;
+        }
+    }
+    Ok(out)
+}
+
+/// The longest name that a schema keeps, in bytes.
+const MOST_NAME: usize = 255;
+
+/// The name by which a schema knows something.
+pub(crate) fn name(ident: &Ident) -> Result<String> {
+    let name = ident.unraw().to_string();
+    if name.len() > MOST_NAME {
+        return Err(Error::new_spanned(
+            ident,
+            "a name in a schema has at most 255 bytes",
+        ));
+    }
+    Ok(name)
+}
+
+/// What a field or a variant was called before: `#[persist(renamed_from = "..")]`, as often as it was.
+pub(crate) fn renamed_from(attributes: &[Attribute]) -> Result<Vec<String>> {
+    let mut out = Vec::new();
+    for attribute in attributes {
+        if attribute.path().is_ident("persist") {
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("renamed_from") {
+                    out.push(meta.value()?.parse::<LitStr>()?.value());
+                    Ok(())
+                } else {
+                    Err(meta
+                        .error("of a field or a variant, persist knows `renamed_from = \"..\"`"))
                 }
             })?;
         }

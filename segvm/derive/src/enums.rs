@@ -2,7 +2,10 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{DataEnum, DeriveInput, Error, Result};
 
-use crate::{attributes::Attributes, plain};
+use crate::{
+    attributes::{self, Attributes},
+    plain,
+};
 
 pub(crate) fn expand(
     input: &DeriveInput,
@@ -29,18 +32,21 @@ pub(crate) fn expand(
             "an enum without variants has no value",
         ));
     }
-    let texts = variants.iter().map(|variant| variant.to_string());
+    let text_of = attributes::name(name)?;
+    let mut described = Vec::with_capacity(variants.len());
+    for variant in &data.variants {
+        let ident = &variant.ident;
+        let text = attributes::name(ident)?;
+        let renamed = attributes::renamed_from(&variant.attrs)?;
+        described.push(quote! { (#text, #name::#ident as i128, &[#(#renamed),*]) });
+    }
     let version = attributes.version;
     let no_zero =
         format!("`{name}` needs a variant with the number 0: new values in a segment are zeros");
     let implemented = plain::implement(
         name,
         &quote! {
-            schema.enumeration(
-                #version,
-                ::core::mem::size_of::<Self>(),
-                &[#((#texts, #name::#variants as i128)),*],
-            );
+            schema.enumeration(#text_of, #version, &[#(#described),*])
         },
     );
     let key = attributes.key.then(|| plain::enum_key(name, integer));

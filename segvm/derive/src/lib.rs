@@ -21,7 +21,8 @@ use syn::{Data, DeriveInput, Error, Result, parse_macro_input};
 /// `#[persist(plain)]` for a `Copy` struct of plain fields, which is changed through `&mut` instead;
 /// `#[persist(plain, key)]` where it is also a key of maps, ordered by its fields as they are declared, and
 /// `#[persist(key)]` for an enum that is one, ordered by its numbers;
-/// `#[persist(version = 2)]` where the fields stay and their meaning changes.
+/// `#[persist(version = 2)]` where the fields stay and their meaning changes. On a field or a variant:
+/// `#[persist(renamed_from = "old")]` where the name changes and nothing else, so that what was stored under the old one is found.
 #[proc_macro_derive(Persist, attributes(persist))]
 pub fn derive_persist(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -28,7 +28,7 @@ pub(crate) fn implement(name: &Ident, describe: &TokenStream) -> TokenStream {
                 unsafe { place.write_bytes(0, 1) };
             }
 
-            fn describe(schema: &mut ::segvm::persist::SchemaBuilder) {
+            fn describe(schema: &mut ::segvm::persist::SchemaBuilder) -> ::segvm::persist::Kind {
                 #describe
             }
         }

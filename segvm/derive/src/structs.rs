@@ -2,7 +2,10 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{DataStruct, DeriveInput, Error, Field, Fields, Index, Member, Result};
 
-use crate::{attributes::Attributes, plain};
+use crate::{
+    attributes::{self, Attributes},
+    plain,
+};
 
 pub(crate) fn expand(
     input: &DeriveInput,
@@ -21,7 +24,7 @@ pub(crate) fn expand(
             "a struct without fields has nothing to keep in a segment",
         ));
     }
-    let described = describe(input, data, attributes);
+    let described = describe(input, data, attributes)?;
     if attributes.plain {
         Ok(plain(input, data, attributes, &described))
     } else if attributes.key {
@@ -49,18 +52,27 @@ fn members(data: &DataStruct) -> Vec<(Member, &Field)> {
         .collect()
 }
 
-fn describe(input: &DeriveInput, data: &DataStruct, attributes: &Attributes) -> TokenStream {
+fn describe(
+    input: &DeriveInput,
+    data: &DataStruct,
+    attributes: &Attributes,
+) -> Result<TokenStream> {
     let version = attributes.version;
     let name = &input.ident;
-    let fields = members(data).into_iter().map(|(member, field)| {
+    let text_of = attributes::name(name)?;
+    let mut fields = Vec::with_capacity(data.fields.len());
+    for (member, field) in members(data) {
         let ty = &field.ty;
         let text = match &member {
-            Member::Named(name) => name.to_string(),
+            Member::Named(name) => attributes::name(name)?,
             Member::Unnamed(index) => index.index.to_string(),
         };
-        quote! { fields.field::<#ty>(#text, ::core::mem::offset_of!(#name, #member)); }
-    });
-    quote! { schema.structure::<Self>(#version, |fields| { #(#fields)* }); }
+        let renamed = attributes::renamed_from(&field.attrs)?;
+        fields.push(quote! {
+            fields.field::<#ty>(#text, ::core::mem::offset_of!(#name, #member), &[#(#renamed),*]);
+        });
+    }
+    Ok(quote! { schema.structure(#text_of, #version, |fields| { #(#fields)* }) })
 }
 
 fn plain(
@@ -159,7 +171,7 @@ fn owning(input: &DeriveInput, data: &DataStruct, described: &TokenStream) -> To
                 }
             }
 
-            fn describe(schema: &mut ::segvm::persist::SchemaBuilder) {
+            fn describe(schema: &mut ::segvm::persist::SchemaBuilder) -> ::segvm::persist::Kind {
                 #described
             }
         }

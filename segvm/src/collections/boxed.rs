@@ -3,7 +3,7 @@ use std::{alloc::Layout, fmt, marker::PhantomData, ops::Deref, ptr::NonNull};
 use super::raw::{address, full, pointer};
 use crate::{
     heap::Heap,
-    persist::{Persist, SchemaBuilder, Source},
+    persist::{Kind, Persist, SchemaBuilder, Source},
 };
 
 /// One value in a block of its own, or none yet: for types that contain themselves, and for what is large and rare.
@@ -145,7 +145,7 @@ unsafe impl<T: Persist> Persist for Box<T> {
         unsafe { Self::project(place, heap) }.clear();
     }
 
-    fn describe(schema: &mut SchemaBuilder) {
-        schema.generic("box", &[T::describe]);
+    fn describe(schema: &mut SchemaBuilder) -> Kind {
+        Kind::Box(schema.of::<T>())
     }
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     heap::Heap,
-    persist::{Persist, Plain, SchemaBuilder, Source, replace},
+    persist::{Kind, Persist, Plain, SchemaBuilder, Source, replace},
 };
 
 /// A map in the order of its keys, in a segment. [`BTreeMapMut`] changes it.
@@ -267,8 +267,11 @@ unsafe impl<K: Key, V: Persist> Persist for BTreeMap<K, V> {
         unsafe { Self::project(place, heap) }.clear();
     }
 
-    fn describe(schema: &mut SchemaBuilder) {
-        schema.generic("btree-map", &[K::describe, V::describe]);
+    fn describe(schema: &mut SchemaBuilder) -> Kind {
+        Kind::BTreeMap {
+            key: schema.of::<K>(),
+            value: schema.of::<V>(),
+        }
     }
 }
 

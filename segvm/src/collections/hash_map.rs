@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     heap::Heap,
-    persist::{Persist, Plain, SchemaBuilder, Source, replace},
+    persist::{Kind, Persist, Plain, SchemaBuilder, Source, replace},
 };
 
 #[repr(C)]
@@ -392,7 +392,10 @@ unsafe impl<K: Key, V: Persist> Persist for HashMap<K, V> {
         map.map().seed = 0;
     }
 
-    fn describe(schema: &mut SchemaBuilder) {
-        schema.generic("hash-map", &[K::describe, V::describe]);
+    fn describe(schema: &mut SchemaBuilder) -> Kind {
+        Kind::HashMap {
+            key: schema.of::<K>(),
+            value: schema.of::<V>(),
+        }
     }
 }

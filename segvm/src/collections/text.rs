@@ -13,7 +13,7 @@ use std::{
 use super::raw::{Raw, length};
 use crate::{
     heap::Heap,
-    persist::{Persist, SchemaBuilder, Source},
+    persist::{Kind, Persist, SchemaBuilder, Source},
 };
 
 /// UTF-8 in a segment: what `String` is elsewhere. Read it as a `&str`; [`TextMut`] changes it.
@@ -221,8 +221,8 @@ unsafe impl Persist for Text {
         text.text().raw.release(heap);
     }
 
-    fn describe(schema: &mut SchemaBuilder) {
-        schema.primitive("text");
+    fn describe(_schema: &mut SchemaBuilder) -> Kind {
+        Kind::Text
     }
 }
 

@@ -3,7 +3,7 @@ use std::{fmt, marker::PhantomData, ops::Deref, ptr, ptr::NonNull, slice};
 use super::raw::{Raw, length};
 use crate::{
     heap::Heap,
-    persist::{Persist, Plain, SchemaBuilder, Source},
+    persist::{Kind, Persist, Plain, SchemaBuilder, Source},
 };
 
 /// Values in a row, in a segment. Read it as a slice; [`VecMut`] changes it.
@@ -306,8 +306,8 @@ unsafe impl<T: Persist> Persist for Vec<T> {
         vec.vec().raw.release(heap);
     }
 
-    fn describe(schema: &mut SchemaBuilder) {
-        schema.generic("vec", &[T::describe]);
+    fn describe(schema: &mut SchemaBuilder) -> Kind {
+        Kind::Vec(schema.of::<T>())
     }
 }
 

@@ -103,6 +103,12 @@ pub enum HeapError {
         /// Bytes that are there.
         len: usize,
     },
+    /// There is no such root.
+    #[error("there is no root {name:?}")]
+    NoRoot {
+        /// The name.
+        name: String,
+    },
     /// A root's name is empty, too long, or has a NUL.
     #[error("a root's name has 1 to 64 bytes and no NUL; this one has {}: {name:?}", name.len())]
     RootName {

@@ -8,8 +8,8 @@ use super::cell::{Cell32, Cell64};
 pub const UNIT: usize = 1 << 16;
 
 /// The first eight bytes: `segvmhp` and a zero byte.
-pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"segvmhp\0");
-pub(super) const VERSION: u32 = 2;
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"segvmhp\0");
+pub(crate) const VERSION: u32 = 3;
 
 /// Size classes: 16 to 128 in steps of 16, then four to a doubling, up to 16 KiB.
 pub(super) const CLASSES: usize = 36;

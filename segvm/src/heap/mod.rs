@@ -49,9 +49,10 @@ mod tests;
 
 use std::{alloc::Layout, fmt, ptr::NonNull};
 
+pub(crate) use self::layout::{MAGIC as HEAP_MAGIC, VERSION as HEAP_VERSION};
 pub use self::{
     check::{Finding, Usage},
-    directory::{MAX_NAME, RootEntry},
+    directory::{MAX_NAME, RootEntry, RootType},
     error::HeapError,
     layout::UNIT,
     space::{MemorySpace, Space, SpaceError},
@@ -261,24 +262,50 @@ impl Heap {
         self.core.roots().find(name)
     }
 
-    /// Finds the root `name`, or makes it: `layout` bytes of zeros that carry `schema`.
+    /// Finds the root `name`, or makes it: zeros of that type.
     ///
-    /// What is found may have another schema: it is the caller's to compare.
+    /// What is found may be of another type: it is the caller's to compare.
     ///
     /// - **Errors**: as [`Heap::allocate`], and [`HeapError::RootName`] for a name that is empty or over
     ///   [`MAX_NAME`] bytes long.
-    pub fn root_or_new(
-        &self,
-        name: &str,
-        layout: Layout,
-        schema: [u8; 32],
-    ) -> Result<RootEntry, HeapError> {
+    pub fn root_or_new(&self, name: &str, of: RootType<'_>) -> Result<RootEntry, HeapError> {
         directory::check_name(name)?;
         let mut roots = self.core.roots();
         match roots.find(name) {
             Some(found) => Ok(found),
-            None => roots.add(name, layout, schema),
+            None => roots.add(name, of),
         }
+    }
+
+    /// What is kept of the type of the root `name`: the bytes that it was made with.
+    #[must_use]
+    pub fn root_described(&self, name: &str) -> Option<Vec<u8>> {
+        self.core.roots().described(name)
+    }
+
+    /// Says that the root `name` is of another type now; the value lies where it lay.
+    ///
+    /// # Safety
+    ///
+    /// Its value is one of the new type, and whoever reaches it takes it for that from now on.
+    pub(crate) unsafe fn retype_root(&self, name: &str, of: RootType<'_>) -> Result<(), HeapError> {
+        self.core.roots().replace(name, of, None)?;
+        Ok(())
+    }
+
+    /// Gives the root `name` another value, of another type; answers what it was, whose block is the caller's from now on.
+    ///
+    /// # Safety
+    ///
+    /// At `place` lies a value of the new type, in a block that was taken from this heap for its layout, and is the root's from
+    /// now on. Nobody reaches the root meanwhile.
+    pub(crate) unsafe fn replace_root(
+        &self,
+        name: &str,
+        of: RootType<'_>,
+        place: NonNull<u8>,
+    ) -> Result<RootEntry, HeapError> {
+        self.core.roots().replace(name, of, Some(place))
     }
 
     /// The names of all roots, oldest first.

@@ -6,7 +6,7 @@ use std::{alloc::Layout, ptr::NonNull, slice, sync::Arc};
 use proptest::prelude::*;
 
 use super::{
-    Heap, HeapError, HeapOptions, MemorySpace, Space, SpaceError, UNIT,
+    Heap, HeapError, HeapOptions, MemorySpace, RootType, Space, SpaceError, UNIT,
     core::Core,
     layout::{Class, MAX_SHARDS},
     threads::number,
@@ -22,6 +22,14 @@ fn heap(units: usize) -> Heap {
 fn heap_of(space: &Arc<MemorySpace>, shards: u32) -> Heap {
     let space = Box::new(Shared(Arc::clone(space)));
     Heap::over(Core::create(space, SEED, shards, HeapOptions::new()).unwrap())
+}
+
+fn of(size: usize, n: u8) -> RootType<'static> {
+    RootType {
+        layout: layout(size),
+        fingerprint: [n; 32],
+        described: b"three zeros",
+    }
 }
 
 fn layout(size: usize) -> Layout {
@@ -277,15 +285,16 @@ fn roots_are_found_by_name_and_survive_reopening() {
     let heap = Heap::create(Box::new(Shared(Arc::clone(&space))), SEED).unwrap();
     let name = |n: u8| format!("root-{n}");
     for n in 0..40 {
-        let root = heap.root_or_new(&name(n), layout(24), [n; 32]).unwrap();
+        let root = heap.root_or_new(&name(n), of(24, n)).unwrap();
         // SAFETY: 24 bytes for three zeros; the first is written.
         unsafe { root.place.cast::<u64>().write(u64::from(n)) };
     }
     drop(heap);
     let heap = Heap::open(Box::new(Shared(Arc::clone(&space)))).unwrap();
     for n in 0..40 {
-        let root = heap.root_or_new(&name(n), layout(24), [0; 32]).unwrap();
+        let root = heap.root_or_new(&name(n), of(24, 0)).unwrap();
         assert_eq!((root.schema, root.layout), ([n; 32], layout(24)));
+        assert_eq!(heap.root_described(&name(n)).unwrap(), b"three zeros");
         // SAFETY: written above.
         let value = unsafe { root.place.cast::<[u64; 3]>().read() };
         assert_eq!(value, [u64::from(n), 0, 0]);
@@ -293,7 +302,7 @@ fn roots_are_found_by_name_and_survive_reopening() {
     assert_eq!(heap.root_names().len(), 40);
     heap.check().unwrap();
     for bad in ["", "a\0b", &"x".repeat(65)] {
-        let refused = heap.root_or_new(bad, layout(8), [0; 32]);
+        let refused = heap.root_or_new(bad, of(8, 0));
         assert!(matches!(refused, Err(HeapError::RootName { .. })));
     }
 }

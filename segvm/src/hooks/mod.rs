@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use crate::region::Refill;
 
-pub(crate) use self::run::{around, flush_now, regenerate, resume};
+pub(crate) use self::run::{around, flush_now, regenerate, resume, said};
 pub use self::{
     call::{Flush, Flushed, Reason, Resuming},
     error::{HookError, HookFailure, HookKind},

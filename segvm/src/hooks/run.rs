@@ -134,7 +134,7 @@ impl Hooks {
     }
 }
 
-fn said(panic: &(dyn Any + Send)) -> Box<str> {
+pub(crate) fn said(panic: &(dyn Any + Send)) -> Box<str> {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("something that is no text").into()

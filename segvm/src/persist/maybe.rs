@@ -1,6 +1,6 @@
 use std::{fmt, marker::PhantomData, mem::MaybeUninit, ops::Deref, ptr::NonNull};
 
-use super::{Persist, SchemaBuilder, Source};
+use super::{Kind, Persist, SchemaBuilder, Source};
 use crate::heap::Heap;
 
 /// What `Option` is elsewhere: std's has no layout that every build agrees on.
@@ -137,8 +137,8 @@ unsafe impl<T: Persist> Persist for Maybe<T> {
         unsafe { place.write_bytes(0, 1) };
     }
 
-    fn describe(schema: &mut SchemaBuilder) {
-        schema.generic("maybe", &[T::describe]);
+    fn describe(schema: &mut SchemaBuilder) -> Kind {
+        Kind::Maybe(schema.of::<T>())
     }
 }
 

@@ -9,11 +9,9 @@
 //! | `plain` | numbers and arrays of them |
 //! | `maybe` | [`Maybe`]: what `Option` is elsewhere |
 //! | `source` | how ordinary values are copied into a heap |
-//! | `schema` | what a type looks like, as text and as a fingerprint |
 
 mod maybe;
 mod plain;
-mod schema;
 mod source;
 
 use std::ptr::NonNull;
@@ -23,10 +21,10 @@ pub use segvm_derive::Persist;
 pub(crate) use self::source::replace;
 pub use self::{
     maybe::{Maybe, MaybeMut},
-    schema::{Fields, Schema, SchemaBuilder},
     source::Source,
 };
 use crate::heap::Heap;
+pub use crate::schema::{Fields, Kind, Primitive, Schema, SchemaBuilder};
 
 /// A type whose values can live in a segment, and be found there by another process.
 ///
@@ -71,7 +69,7 @@ pub unsafe trait Persist: Sized + Send + Sync + 'static {
     unsafe fn drop_in(place: NonNull<Self>, heap: &Heap);
 
     /// Writes down what the type looks like.
-    fn describe(schema: &mut SchemaBuilder);
+    fn describe(schema: &mut SchemaBuilder) -> Kind;
 
     /// Whether values may own memory of the heap, so that they must be dropped one by one.
     const OWNS: bool = true;

@@ -1,10 +1,10 @@
 use std::ptr::NonNull;
 
-use super::{Persist, Plain, SchemaBuilder};
+use super::{Kind, Persist, Plain, Primitive, SchemaBuilder};
 use crate::heap::Heap;
 
 macro_rules! plain {
-    ($($type:ty => $name:literal),*) => {$(
+    ($($type:ty => $name:ident),*) => {$(
         // SAFETY: a primitive whose layout Rust fixes on the 64-bit targets that segvm runs on; zero bytes are a value of it,
         // and it owns nothing.
         unsafe impl Persist for $type {
@@ -21,8 +21,8 @@ macro_rules! plain {
                 unsafe { place.write(<$type>::default()) };
             }
 
-            fn describe(schema: &mut SchemaBuilder) {
-                schema.primitive($name);
+            fn describe(_schema: &mut SchemaBuilder) -> Kind {
+                Kind::Primitive(Primitive::$name)
             }
         }
 
@@ -32,9 +32,9 @@ macro_rules! plain {
 }
 
 plain!(
-    u8 => "u8", u16 => "u16", u32 => "u32", u64 => "u64", u128 => "u128", usize => "usize",
-    i8 => "i8", i16 => "i16", i32 => "i32", i64 => "i64", i128 => "i128", isize => "isize",
-    f32 => "f32", f64 => "f64", bool => "bool", char => "char"
+    u8 => U8, u16 => U16, u32 => U32, u64 => U64, u128 => U128, usize => Usize,
+    i8 => I8, i16 => I16, i32 => I32, i64 => I64, i128 => I128, isize => Isize,
+    f32 => F32, f64 => F64, bool => Bool, char => Char
 );
 
 // SAFETY: N plain values in a row: fixed layout, zeros valid, nothing owned.
@@ -52,8 +52,11 @@ unsafe impl<T: Plain, const N: usize> Persist for [T; N] {
         unsafe { place.write_bytes(0, 1) };
     }
 
-    fn describe(schema: &mut SchemaBuilder) {
-        schema.array::<T>(N);
+    fn describe(schema: &mut SchemaBuilder) -> Kind {
+        Kind::Array {
+            element: schema.of::<T>(),
+            len: N as u64,
+        }
     }
 }
 

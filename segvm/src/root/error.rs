@@ -1,24 +1,29 @@
 use std::sync::Arc;
 
-use crate::{gate::GateError, heap::HeapError};
+use super::Mismatch;
+use crate::{gate::GateError, heap::HeapError, schema::SchemaError};
 
 /// Why a root could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RootError {
     /// The root holds something else.
-    #[error(
-        "root {name:?} of image {image:?} holds another type: this program wants {wanted}, whose fingerprint differs from what is there ({found})"
-    )]
+    #[error("{mismatch}")]
     WrongType {
+        /// The root.
+        name: String,
+        /// What differs.
+        mismatch: Box<Mismatch>,
+    },
+    /// The type is one that no schema describes.
+    #[error("root {name:?} of image {image:?}")]
+    Schema {
         /// The root.
         name: String,
         /// The image.
         image: Arc<str>,
-        /// What the program wants, field by field.
-        wanted: String,
-        /// What is there, where this process knows it, or its fingerprint.
-        found: String,
+        /// Why.
+        source: SchemaError,
     },
     /// The heap said no.
     #[error("root {name:?} of image {image:?} could not be made")]

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `shared` | what all roots of one heap share, and the table of those that are open |
 //! | `guard` | reading and writing, one thread at a time |
+//! | `mismatch` | what differs where a root is of another type |
 //! | `error` | [`RootError`], [`GuardError`] |
 
 mod error;
 mod guard;
+mod mismatch;
 mod shared;
 
 #[cfg(test)]
@@ -16,9 +18,11 @@ mod tests;
 use std::{fmt, marker::PhantomData, sync::Arc};
 
 use self::shared::State;
+pub(crate) use self::shared::Wanted;
 pub use self::{
     error::{GuardError, RootError},
     guard::{ReadGuard, WriteGuard},
+    mismatch::Mismatch,
     shared::HeapShared,
 };
 use crate::persist::Persist;

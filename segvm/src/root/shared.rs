@@ -1,6 +1,5 @@
 use std::{
     alloc::Layout,
-    any::type_name,
     collections::HashMap,
     fmt,
     ptr::NonNull,
@@ -12,11 +11,12 @@ use std::{
 
 use parking_lot::{Mutex, RecursiveRwLock};
 
-use super::{Root, RootError};
+use super::{Mismatch, Root, RootError};
 use crate::{
     gate::{Gate, Kind, Label},
-    heap::{Heap, RootEntry},
-    persist::{Persist, Schema},
+    heap::{Heap, HeapError, RootEntry, RootType},
+    persist::Persist,
+    schema::{Schema, SchemaError},
 };
 
 /// What the roots of one heap share: the heap, the gate, and the locks, all of them in the process, none in the image.
@@ -35,9 +35,7 @@ pub(super) struct State {
     pub(super) id: u64,
     name: Arc<str>,
     pub(super) label: Label,
-    schema: [u8; 32],
-    text: String,
-    layout: Layout,
+    wanted: Wanted,
     /// Where the value lies; null after a restore that did not find it. Changed only while the gate is closed to everybody.
     place: AtomicPtr<u8>,
     /// The writer's thread, by [`super::guard::this_thread`]; 0 while there is none.
@@ -58,13 +56,44 @@ impl State {
     pub(super) fn place(&self) -> Option<NonNull<u8>> {
         NonNull::new(self.place.load(Ordering::Acquire))
     }
+}
 
-    fn accepts(&self, entry: &RootEntry) -> bool {
-        entry.schema == self.schema && entry.layout == self.layout
+/// The type that a program wants a root to be of.
+pub(crate) struct Wanted {
+    pub(crate) schema: Schema,
+    fingerprint: [u8; 32],
+    layout: Layout,
+    described: Vec<u8>,
+}
+
+impl Wanted {
+    pub(crate) fn of<T: Persist>() -> Result<Self, SchemaError> {
+        let schema = Schema::of::<T>();
+        Ok(Self {
+            fingerprint: schema.fingerprint(),
+            layout: Layout::new::<T>(),
+            described: schema.encode()?,
+            schema,
+        })
+    }
+
+    pub(crate) fn as_type(&self) -> RootType<'_> {
+        RootType {
+            layout: self.layout,
+            fingerprint: self.fingerprint,
+            described: &self.described,
+        }
+    }
+
+    pub(crate) fn is(&self, entry: &RootEntry) -> bool {
+        entry.schema == self.fingerprint && entry.layout == self.layout
     }
 }
 
 impl HeapShared {
+    /// The segment whose roots a program opens without naming it.
+    pub(crate) const USUAL: &str = "heap";
+
     /// Binds a heap to the gate of its session. The names are for messages.
     #[must_use]
     pub fn new(heap: Heap, gate: Arc<Gate>, image: String, segment: String) -> Arc<Self> {
@@ -93,24 +122,29 @@ impl HeapShared {
                 image: image(),
                 source,
             })?;
-        let schema = Schema::of::<T>();
-        let (fingerprint, layout) = (schema.fingerprint(), Layout::new::<T>());
+        let wanted = Wanted::of::<T>().map_err(|source| RootError::Schema {
+            name: name.into(),
+            image: image(),
+            source,
+        })?;
         let mut open = self.open.lock();
+        let in_heap = |source| RootError::Heap {
+            name: name.into(),
+            image: image(),
+            source,
+        };
         let entry = self
             .heap
-            .root_or_new(name, layout, fingerprint)
-            .map_err(|source| RootError::Heap {
-                name: name.into(),
-                image: image(),
-                source,
-            })?;
-        if entry.schema != fingerprint || entry.layout != layout {
-            let known = open.get(name).map(|state| state.text.clone());
+            .root_or_new(name, wanted.as_type())
+            .map_err(in_heap)?;
+        // Who has it open already holds what is in memory to be of its type.
+        let taken = open
+            .get(name)
+            .is_some_and(|state| state.wanted.fingerprint != wanted.fingerprint);
+        if taken || !self.becomes(name, &entry, &wanted).map_err(in_heap)? {
             return Err(RootError::WrongType {
                 name: name.into(),
-                image: image(),
-                wanted: format!("{} = {schema}", type_name::<T>()),
-                found: known.unwrap_or_else(|| hex(&entry.schema)),
+                mismatch: Box::new(self.mismatch(name, &entry, wanted.schema)),
             });
         }
         let state = open.entry(name.into()).or_insert_with(|| {
@@ -119,9 +153,7 @@ impl HeapShared {
                 id: NEXT.fetch_add(1, Ordering::Relaxed),
                 name: name.into(),
                 label,
-                schema: fingerprint,
-                text: schema.to_string(),
-                layout,
+                wanted,
                 place: AtomicPtr::new(entry.place.as_ptr()),
                 writer: AtomicU64::new(0),
                 lock: RecursiveRwLock::new(()),
@@ -147,15 +179,55 @@ impl HeapShared {
             let entry = match valid {
                 Ok(()) => self
                     .heap
-                    .root_or_new(&state.name, state.layout, state.schema)
+                    .root_or_new(&state.name, state.wanted.as_type())
                     .ok(),
                 Err(_) => None,
             };
-            let place = entry.filter(|entry| state.accepts(entry));
+            let place = entry.filter(|entry| {
+                let is = self.becomes(&state.name, entry, &state.wanted);
+                is.unwrap_or(false)
+            });
             let place = place.map_or(std::ptr::null_mut(), |entry| entry.place.as_ptr());
             state.place.store(place, Ordering::Release);
         }
         valid
+    }
+
+    /// Tells whether a root is of that type, or was: names that have changed since are written anew.
+    ///
+    /// The caller has `open`, and a pass or the gate closed; no handle to the root is of another type.
+    fn becomes(&self, name: &str, entry: &RootEntry, wanted: &Wanted) -> Result<bool, HeapError> {
+        if wanted.is(entry) {
+            return Ok(true);
+        }
+        if !self.is_or_was(name, entry, wanted) {
+            return Ok(false);
+        }
+        // SAFETY: only names differ, and variants that no stored value has: each value is one of the wanted type.
+        unsafe { self.heap.retype_root(name, wanted.as_type()) }?;
+        Ok(true)
+    }
+
+    /// Tells whether a root's value is one of that type, under these names or earlier ones.
+    pub(crate) fn is_or_was(&self, name: &str, entry: &RootEntry, wanted: &Wanted) -> bool {
+        let fits = |stored: Schema| stored.fits(&wanted.schema) && entry.layout == wanted.layout;
+        wanted.is(entry) || self.stored(name).is_some_and(fits)
+    }
+
+    /// What a root is, as it is stored.
+    pub(crate) fn stored(&self, name: &str) -> Option<Schema> {
+        Schema::decode(&self.heap.root_described(name)?).ok()
+    }
+
+    pub(crate) fn mismatch(&self, name: &str, entry: &RootEntry, wanted: Schema) -> Mismatch {
+        Mismatch {
+            root: name.to_owned(),
+            image: self.image(),
+            segment: Arc::clone(&self.segment),
+            wanted,
+            found: self.stored(name),
+            fingerprint: entry.schema,
+        }
     }
 
     /// The heap. Who takes or gives blocks holds a pass of the gate.
@@ -173,15 +245,6 @@ impl HeapShared {
     pub(super) fn image(&self) -> Arc<str> {
         Arc::clone(&self.image)
     }
-}
-
-fn hex(bytes: &[u8; 32]) -> String {
-    use fmt::Write as _;
-    let mut out = String::with_capacity(64);
-    for byte in bytes {
-        let _never = write!(out, "{byte:02x}");
-    }
-    out
 }
 
 impl fmt::Debug for HeapShared {

@@ -16,6 +16,7 @@ use crate::{
     gate::GateError,
     heap::HeapError,
     hooks::HookError,
+    migrate::MigrationError,
     region::RegionError,
     root::{GuardError, RootError},
     segment::{Fingerprint, ranges::ClaimError},
@@ -253,6 +254,9 @@ pub enum OpenError {
     /// A resume hook failed. At open the session is given up; after a restore, memory is the older commit's.
     #[error(transparent)]
     Hook(#[from] HookError),
+    /// A root could not be brought to the type that the program has now.
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
     /// A region could not be made or filled.
     #[error(transparent)]
     Region(#[from] RegionError),

@@ -49,6 +49,7 @@ use crate::{
     checkpoint::{self, CheckpointError, Rounds, Saved},
     gate::{GateError, Kind, Pass},
     hooks::{self, Flush, Flushed, HookList, Outcome, Reason, Resuming},
+    migrate::Migration,
 };
 
 /// What a session is opened with, defaults filled in.
@@ -59,6 +60,7 @@ pub(crate) struct Opening {
     pub(crate) hooks: HookList,
     pub(crate) access: Access,
     pub(crate) verify: Verify,
+    pub(crate) migrations: Vec<Migration>,
 }
 
 /// What an image is opened for.
@@ -106,6 +108,17 @@ impl Session {
     /// - **Errors**: see [`SessionOptions::open`].
     pub fn open(image: &str) -> Result<Self, OpenError> {
         SessionOptions::new().open(image)
+    }
+
+    /// Opens the image in the default store, or makes it; a root that is of an older type is brought to the program's.
+    ///
+    /// - **Errors**: see [`SessionOptions::migration`].
+    pub fn open_with(image: &str, migration: Migration) -> Result<Self, OpenError> {
+        SessionOptions::new().migration(migration).open(image)
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// The session as a hook sees it: dropping this ends nothing.

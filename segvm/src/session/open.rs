@@ -20,7 +20,7 @@ use crate::{
     checkpoint::Staging,
     gate::Gate,
     hooks::{self, Hooks},
-    region,
+    migrate, region,
     world::World,
 };
 
@@ -92,6 +92,7 @@ impl Session {
             secrets: Mutex::default(),
             world,
         });
+        let migrations = opening.migrations;
         let session = Self {
             core,
             background: Mutex::new(None),
@@ -135,6 +136,7 @@ impl Session {
         let regions = shared.values().flat_map(region::unfilled).collect();
         drop(shared);
         region::fill_all(&session.core, regions)?;
+        migrate::run(&session, &migrations)?;
         if let Some(resumed) = resumed {
             hooks::resume(&session.core, resumed)?;
         }

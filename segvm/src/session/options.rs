@@ -7,6 +7,7 @@ use segvm_os::Engine;
 use super::{Access, Opening, Session, error::OpenError, verify::Verify};
 use crate::{
     hooks::{Flush, HookList, Outcome, Resuming},
+    migrate::Migration,
     region::Refill,
     world::World,
 };
@@ -28,6 +29,7 @@ pub struct SessionOptions {
     hooks: HookList,
     access: Access,
     verify: Verify,
+    migrations: Vec<Migration>,
 }
 
 impl SessionOptions {
@@ -171,6 +173,21 @@ impl SessionOptions {
         self
     }
 
+    /// Brings a root that is of an older type to the one that this program has, before [`open`](Self::open) returns and before any
+    /// resume hook runs. Where it is of that type already, nothing happens.
+    ///
+    /// More than one is for more than one root, or for more than one step of one root (of the first version, the second, the third), in
+    /// any order. All of them make one commit; the one before gets a tag, `before-migration-` and the first digits of its id, so that
+    /// it can be gone back to. A reader sees the new types and commits nothing.
+    ///
+    /// - **Cost**: as the migration, and a checkpoint; the old and the new value are there at once.
+    /// - **Durable**: when open returns, yes. On `Err`, and after a crash at any instant before, the image is as it was.
+    #[must_use]
+    pub fn migration(mut self, migration: Migration) -> Self {
+        self.migrations.push(migration);
+        self
+    }
+
     /// Runs the session on other memory and files: for simulations.
     #[must_use]
     pub fn world(mut self, world: World) -> Self {
@@ -201,6 +218,7 @@ impl SessionOptions {
             hooks: self.hooks.clone(),
             access: self.access,
             verify: self.verify,
+            migrations: self.migrations.clone(),
         };
         Session::open_in(world, store, image, opening)
     }

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The segment that roots live in unless the program says otherwise.
-pub(super) const HEAP: &str = "heap";
+pub(crate) const HEAP: &str = HeapShared::USUAL;
 
 impl Session {
     /// Finds a root by name in the session's heap; one that is not there yet begins as all zeros, which is the empty

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Block, MemorySpace, SEED, Shared, UNIT, heap_of, layout};
+use super::{Block, MemorySpace, SEED, Shared, UNIT, heap_of, layout, of};
 use crate::{
     gate::{Closing, Gate, Kind},
     heap::{Heap, Space as _, layout::Class},
@@ -213,7 +213,7 @@ fn one_root_is_made_whoever_asks_first() {
         let places: Vec<usize> = thread::scope(|scope| {
             let ask = || {
                 start.wait();
-                let root = heap.root_or_new(&name, layout(24), [7; 32]).unwrap();
+                let root = heap.root_or_new(&name, of(24, 7)).unwrap();
                 root.place.addr().get()
             };
             let askers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
