@@ -55,7 +55,7 @@ pub(crate) enum Verb {
     },
     /// Shows a commit: its segments, and who made it
     #[command(
-        after_help = "Examples:\n  segvm show notes\n  segvm show notes@-1 --map\n  segvm show notes@v1 --map --svg map.svg"
+        after_help = "Examples:\n  segvm show notes\n  segvm show notes@-1 --map\n  segvm show notes@v1 --map --svg map.svg\n  segvm show notes --root notes"
     )]
     Show(Show),
     /// Says which blocks of which segments two commits do not have in common
@@ -218,6 +218,18 @@ pub(crate) struct Show {
     /// Draws each segment as a strip of blocks, those that this commit changed lit
     #[arg(long)]
     pub(crate) map: bool,
+    /// Prints the value of this root as JSON, by the schema that is stored with it
+    #[arg(long, value_name = "NAME", conflicts_with = "map")]
+    pub(crate) root: Option<String>,
+    /// The heap that has the root, where more than one has a root of that name
+    #[arg(long, value_name = "NAME", requires = "root")]
+    pub(crate) segment: Option<String>,
+    /// Shows at most so many elements of each collection
+    #[arg(long, value_name = "N", requires = "root", default_value_t = 100)]
+    pub(crate) limit: u64,
+    /// Shows at most so many values within values
+    #[arg(long, value_name = "N", requires = "root", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) depth: u32,
     /// Draws it into this file
     #[arg(long, value_name = "FILE", requires = "map")]
     pub(crate) svg: Option<PathBuf>,

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use segvm::{inspect::Flaw, schema::SchemaError};
 use segvm_blockcache::{
     BlockSize, NodeReadError, NodeWriteError, PackError, PackId, ReadError, StoreError, TreeError,
     gc::GcError,
@@ -35,6 +36,34 @@ pub(crate) enum Failure {
         image: ImageName,
         segment: String,
         has: Vec<String>,
+    },
+    #[error("image {image} has no root {root:?}; it has {}", list(has))]
+    NoRoot {
+        image: ImageName,
+        root: String,
+        has: Vec<String>,
+    },
+    #[error("there is a root {root:?} in each of {}", list(segments))]
+    RootTwice { root: String, segments: Vec<String> },
+    #[error("what root {root:?} looks like is not stored with it")]
+    NoSchema { root: String },
+    #[error("root {root:?}: {source}")]
+    Schema { root: String, source: SchemaError },
+    #[error("segment {segment}: {flaw}")]
+    Heap { segment: String, flaw: Flaw },
+    #[error(
+        "segment {segment}: its heap has format {found}, and this command reads format {wanted}"
+    )]
+    HeapVersion {
+        segment: String,
+        found: u32,
+        wanted: u32,
+    },
+    #[error("root {root:?}: {flaws} of its values make no sense, the first at {first}")]
+    RootFlaws {
+        root: String,
+        flaws: u64,
+        first: Flaw,
     },
     #[error("segment {segment}: blocks of {a:?} against {b:?} cannot be compared")]
     BlockSizes {
@@ -124,17 +153,24 @@ impl Failure {
             | Self::OtherHome(_)
             | Self::IsHead(_)
             | Self::NoProgram(_)
+            | Self::RootTwice { .. }
+            | Self::HeapVersion { .. }
             | Self::BlockSizes { .. } => Code::Usage,
             Self::NoStore(_)
             | Self::NoImage { .. }
             | Self::NoCommit(_)
+            | Self::NoRoot { .. }
+            | Self::NoSchema { .. }
             | Self::NoSegment { .. } => Code::Absent,
             Self::Unsealed { .. } => Code::Fenced,
             Self::TooLong { .. } | Self::Pack(PackError::Full { .. }) => Code::Limit,
             Self::Pack(PackError::Io { source, .. }) => of_io(source),
             Self::Pack(PackError::Settle(error)) => of_store(error),
             Self::Pack(_) | Self::Nodes { .. } => Code::Io,
-            Self::Marks { .. } => Code::Corrupt,
+            Self::Marks { .. }
+            | Self::Schema { .. }
+            | Self::Heap { .. }
+            | Self::RootFlaws { .. } => Code::Corrupt,
             Self::Output(source) | Self::Write { source, .. } | Self::Read { source, .. } => {
                 of_io(source)
             }
@@ -206,6 +242,11 @@ impl Failure {
             }
             Self::Marks { .. } | Self::Tree { .. } | Self::Block { .. } => {
                 "`segvm fsck --deep` says what is damaged and whom it touches"
+            }
+            Self::RootTwice { .. } => "say which with `--segment NAME`",
+            Self::HeapVersion { .. } => "use the segvm that the program was built with",
+            Self::Schema { .. } | Self::Heap { .. } | Self::RootFlaws { .. } => {
+                "the program wrote it so, if `segvm fsck --deep` finds nothing: `segvm show IMAGE@-1 --root NAME` shows it as it was before"
             }
             Self::Gc(GcError::Store(_)) => return None,
             Self::Gc(_) => "`segvm fsck` says what is damaged and whom it touches",

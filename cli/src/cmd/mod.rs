@@ -15,6 +15,7 @@ mod made;
 mod map;
 mod restore;
 mod rm;
+mod root;
 mod roots;
 mod seal;
 mod show;
@@ -22,6 +23,7 @@ mod stats;
 mod steal;
 mod svg;
 mod tag;
+mod typed_json;
 
 use serde_json::{Value, json};
 

@@ -1,11 +1,11 @@
-//! `segvm show`: one commit and its segments.
+//! `segvm show`: one commit and its segments; a root is for `root`.
 
 use serde_json::{Value, json};
 
 use segvm_blockcache::View;
 use segvm_home::{History, RangeKind, Record, SegmentKind, SegmentRecord};
 
-use super::{blocks, diff, log::origin, map, svg};
+use super::{blocks, diff, log::origin, map, root, svg};
 use crate::{
     args::Show,
     failure::Failure,
@@ -21,6 +21,9 @@ struct Shown<'a> {
 }
 
 pub(super) fn run(local: &Local, args: &Show, out: &mut Output) -> Result<(), Failure> {
+    if let Some(name) = &args.root {
+        return root::run(local, args, name, out);
+    }
     let record = local.resolve(&args.image)?;
     let parent = if args.map {
         parent(local, args, &record)?
