@@ -14,12 +14,13 @@ use std::{
 };
 
 /// What the guide must have.
-const GUIDE: [&str; 7] = [
+const GUIDE: [&str; 8] = [
     "caches-and-secrets.md",
     "data-modelling.md",
     "debugging.md",
     "first-hour.md",
     "operations.md",
+    "schema-change.md",
     "threads-and-async.md",
     "trust.md",
 ];

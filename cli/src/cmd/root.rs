@@ -58,6 +58,8 @@ pub(super) fn run(local: &Local, args: &Show, root: &str, out: &mut Output) -> R
     }
     writeln!(out.bytes(), "{}", json.text)?;
     if !out.is_json() && json.cut {
+        // The value first, also where both go to one place.
+        out.flush()?;
         out.note(
             "some of it was left out: `--limit N` shows more of long collections, `--depth N` goes deeper",
         );
