@@ -201,7 +201,8 @@ impl Arming {
         Ok(())
     }
 
-    /// Ends that, where the range was watched, and lets go of whoever waits there.
+    /// Ends that, where the range was watched. The kernel wakes nobody by itself here: whoever waits has sent a message, and is woken
+    /// by the attendant, which finds that nothing is registered.
     ///
     /// Tries all of it, and answers the first error.
     pub(super) fn discharge(&self, books: &Books, range: PageRange) -> Result<(), KernelError> {
@@ -213,9 +214,7 @@ impl Arming {
         for run in watched.flat_map(|run| books.by_userfaultfd(run)) {
             let ended = attendant.uffd(run).and_then(|uffd| {
                 // SAFETY: memory of the caller's, registered when it was watched.
-                let ended = unsafe { uffd.unregister(run) };
-                // The kernel wakes nobody by itself here, and a fault that was not read yet will not be.
-                ended.and(uffd.wake(run))
+                unsafe { uffd.unregister(run) }
             });
             done = done.and(ended);
         }

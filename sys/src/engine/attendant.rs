@@ -205,7 +205,7 @@ fn let_through(uffd: &Userfaultfd, here: PageRange) {
     // SAFETY: the kernel says that this page is registered with the descriptor; what is registered is an engine's to protect
     // and to lift.
     if unsafe { uffd.lift(here) }.is_err() {
-        // Not registered any more, as a rule. Woken, its writer finds out what is there now; were it protected still, it would be
+        // Not registered any more, as a rule, which wakes nobody by itself. Woken, its writer finds out what is there now; were it protected still, it would be
         // here again. Without a descriptor nobody waits.
         let _gone = uffd.wake(here);
     }

@@ -123,7 +123,7 @@ impl Userfaultfd {
         })
     }
 
-    /// Ends that, and all protection there. Who waits for a page of it still waits: [`wake`](Self::wake).
+    /// Ends that, and all protection there. Whoever waits for a page of it waits on: [`wake`](Self::wake).
     ///
     /// # Safety
     /// The range is memory of the caller's.
