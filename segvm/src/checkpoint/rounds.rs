@@ -5,7 +5,10 @@
 //! the pause: what is dirtied meanwhile is little. So a long list is stored, which keeps memory small, and a short one is
 //! copied ahead.
 //!
-//! What was copied ahead and is not dirty at the pause held these very bytes then: it was armed before it was copied.
+//! What was copied ahead and is not dirty at the pause held these very bytes then: it was armed before it was copied, and what a device
+//! was still reading into it then had arrived ([`Gate::settle`](crate::gate::Gate)).
+
+use std::time::Duration;
 
 use super::{
     CheckpointError, Rounds, Saved, Staging, blocks::Source, collect, pending_bytes, store_pending,
@@ -26,6 +29,9 @@ const SMALL: usize = 1 << 20;
 
 /// A program that dirties memory faster than rounds store it is not chased for ever.
 const MAX_ROUNDS: u32 = 4;
+
+/// Where a pass is out for longer, rounds are no use: what was found is left to the pause, which waits for the pass anyway.
+const LONGEST_PASS: Duration = Duration::from_millis(50);
 
 /// Stores or copies ahead until little is dirty or it stops shrinking.
 pub(super) fn run(
@@ -50,6 +56,9 @@ pub(super) fn run(
         {
             break;
         }
+        if !core.gate.settle(LONGEST_PASS) {
+            return Ok(());
+        }
         before = dirty;
         saved.rounds += 1;
         store_pending(core, state, saved, Source::Racing, progress)?;
@@ -69,7 +78,7 @@ fn copy_ahead(
     let mut before = usize::MAX;
     loop {
         let dirty = pending_bytes(state);
-        if dirty <= SMALL || dirty > before / 2 {
+        if dirty <= SMALL || dirty > before / 2 || !core.gate.settle(LONGEST_PASS) {
             return Ok(());
         }
         before = dirty;

@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     thread,
 };
@@ -20,6 +20,9 @@ pub(super) struct Holder {
     thread: Box<str>,
     writes: AtomicU32,
     reads: AtomicU32,
+    /// Odd while this thread is on its way into a write pass, or in one, or in several within each other; every stay has a number
+    /// of its own. Set before the gate counts the pass and changed after it counted it out, so nobody is in whom this does not show.
+    stay: AtomicU64,
     /// The label of the newest pass.
     label: AtomicU32,
     /// Set when the thread ends.
@@ -37,6 +40,7 @@ impl Holder {
             thread: thread.into(),
             writes: AtomicU32::new(0),
             reads: AtomicU32::new(0),
+            stay: AtomicU64::new(0),
             label: AtomicU32::new(0),
             gone: AtomicBool::new(false),
         }
@@ -59,6 +63,33 @@ impl Holder {
     fn sub(&self, kind: Kind) {
         let count = self.count(kind);
         count.store(count.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+    }
+
+    /// Before the gate is asked for a pass.
+    pub(super) fn comes(&self, kind: Kind) {
+        if kind == Kind::Write && self.writes.load(Ordering::Relaxed) == 0 {
+            self.next_stay();
+        }
+    }
+
+    /// After the gate counted a pass out, or gave none.
+    pub(super) fn went(&self, kind: Kind) {
+        if kind == Kind::Write && self.writes.load(Ordering::Relaxed) == 0 {
+            self.next_stay();
+        }
+    }
+
+    fn next_stay(&self) {
+        // Not a read-modify-write: nobody else writes it. Released: the changes of a stay come before its end. That its beginning
+        // comes before the changes is the doing of the gate's word, which is added to in between.
+        let stay = self.stay.load(Ordering::Relaxed) + 1;
+        self.stay.store(stay, Ordering::Release);
+    }
+
+    /// Which stay this thread is in, if it is in one.
+    pub(super) fn stay(&self) -> Option<u64> {
+        let stay = self.stay.load(Ordering::Acquire);
+        (stay % 2 == 1).then_some(stay)
     }
 
     /// What this thread holds that `closing` waits for.
@@ -118,12 +149,20 @@ pub(super) fn with<R>(gate: &Gate, then: impl FnOnce(&Holder) -> R) -> R {
     })
 }
 
-/// Takes one pass off this thread's account.
-pub(super) fn remove(gate: &Gate, kind: Kind) {
+/// Takes one pass off this thread's account, while `leave` gives it back to the gate.
+pub(super) fn remove(gate: &Gate, kind: Kind, leave: impl FnOnce()) {
+    let mut leave = Some(leave);
     // A guard that outlives the table (kept in another thread-local) is on no account any more.
     let _gone = TABLE.try_with(|table| {
         if let Some(holder) = table.0.borrow().iter().find(|h| h.gate == gate.id) {
             holder.sub(kind);
+            if let Some(leave) = leave.take() {
+                leave();
+            }
+            holder.went(kind);
         }
     });
+    if let Some(leave) = leave {
+        leave();
+    }
 }

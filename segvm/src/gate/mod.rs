@@ -9,6 +9,7 @@
 //! | `state` | the counts and flags in one atomic word |
 //! | `holder` | what each thread holds, so that a wait that cannot end is named instead of waited for |
 //! | `fork` | how a child of `fork` is told from the process that opened the session |
+//! | `settle` | waiting for the changes that are under way |
 //! | `error` | [`GateError`] |
 //!
 //! Lock order: `Gate::control` is a leaf. Nothing is called while it is held, and no segment memory is touched.
@@ -16,6 +17,7 @@
 mod error;
 mod fork;
 mod holder;
+mod settle;
 mod state;
 
 #[cfg(test)]
@@ -121,8 +123,10 @@ impl Gate {
     pub fn enter(&self, kind: Kind, label: Label) -> Result<Pass<'_>, GateError> {
         self.check_process()?;
         holder::with(self, |holder| {
+            holder.comes(kind);
             if !self.word.add(kind) {
-                self.enter_slowly(kind, holder)?;
+                let entered = self.enter_slowly(kind, holder);
+                entered.inspect_err(|_| holder.went(kind))?;
             }
             holder.add(kind, label);
             Ok(())
@@ -386,8 +390,7 @@ impl Drop for Pass<'_> {
             self.gate
                 .poison("a thread panicked while it held a write guard");
         }
-        holder::remove(self.gate, self.kind);
-        self.gate.leave(self.kind);
+        holder::remove(self.gate, self.kind, || self.gate.leave(self.kind));
     }
 }
 

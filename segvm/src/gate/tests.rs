@@ -228,3 +228,53 @@ fn a_forked_child_is_told_and_its_drops_do_nothing() {
     drop(pass);
     drop(gate.close(Closing::Everybody, LONG).unwrap());
 }
+
+#[test]
+fn passes_that_are_out_are_waited_for_and_later_ones_are_not() {
+    let (gate, notes) = gate();
+    assert!(gate.settle(Duration::ZERO));
+    let reading = gate.enter(Kind::Read, notes).unwrap();
+    assert!(gate.settle(Duration::ZERO), "a reader changes nothing");
+    drop(reading);
+    thread::scope(|scope| {
+        let (is_in, has_entered) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel();
+        let gate = &gate;
+        scope.spawn(move || {
+            let mut pass = gate.enter(Kind::Write, notes).unwrap();
+            is_in.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            // Within the first one: the stay goes on.
+            drop(gate.enter(Kind::Write, notes).unwrap());
+            is_in.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            drop(mem::replace(&mut pass, {
+                // The first pass is still out while the second is taken: the stay goes on here too.
+                gate.enter(Kind::Write, notes).unwrap()
+            }));
+            is_in.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            drop(pass);
+            let _another = gate.enter(Kind::Write, notes).unwrap();
+            is_in.send(()).unwrap();
+            may_go_on.recv().unwrap();
+        });
+        let mut stays = Vec::new();
+        for _ in 0..3 {
+            has_entered.recv().unwrap();
+            assert!(!gate.settle(SHORT), "a pass is out");
+            stays = gate.stays();
+            go_on.send(()).unwrap();
+        }
+        // What was out at that look came back; that its thread is in again does not matter.
+        has_entered.recv().unwrap();
+        assert!(
+            stays
+                .iter()
+                .all(|(holder, stay)| holder.stay() != Some(*stay))
+        );
+        assert!(!gate.settle(SHORT), "but this one is out now");
+        go_on.send(()).unwrap();
+    });
+    assert!(gate.settle(Duration::ZERO));
+}

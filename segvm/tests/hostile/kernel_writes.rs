@@ -17,7 +17,7 @@ use std::{
 use segvm::{Rounds, Segment, Session};
 
 use super::harness::{
-    PAGE, content, each_commit, get_in, memory, mix, open, put, put_in, same, word,
+    BLOCK, PAGE, content, each_commit, get_in, memory, mix, open, put, put_in, same, word,
 };
 
 const LEN: usize = 8 << 20;
@@ -180,6 +180,98 @@ fn advise(segment: &Segment, at: usize, len: usize, advice: i32) -> std::io::Res
 #[test]
 fn what_read_and_direct_reads_bring_in_is_in_the_commits() {
     attack(|_| ());
+}
+
+/// Reads past the page cache that are in flight while rounds look and copy: the disk writes behind the page table, so a page is
+/// noted as written when the read begins and holds what was read only when it ends.
+#[test]
+fn direct_reads_in_flight_while_rounds_copy_are_in_the_commits() {
+    const READ: usize = 1 << 20;
+    const MEMORY: usize = 16 * READ;
+    const KINDS: u64 = 7;
+    let store = tempfile::tempdir().unwrap();
+    let path = store.path().join("source");
+    let kind = |n: u64| vec![n as u8 + 1; READ];
+    fs::write(&path, (0..KINDS).flat_map(kind).collect::<Vec<u8>>()).unwrap();
+    let source = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(&path);
+    let Ok(source) = source else {
+        println!(
+            "skipped: the file system of {} has no O_DIRECT",
+            path.display()
+        );
+        return;
+    };
+    let place = |n: u64| BLOCK + (n as usize * 5 % 16) * READ;
+    let session = open(store.path());
+    let segment = memory(&session, MEMORY + BLOCK);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for reader in 0..2 {
+            let (session, segment, source, stop) = (&session, &segment, &source, &stop);
+            scope.spawn(move || {
+                // Each has every second number, and so every second place.
+                for n in (reader..).step_by(2) {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let at = place(n);
+                    let into = ptr::with_exposed_provenance_mut(segment.as_ptr() as usize + at);
+                    let pass = session.enter().unwrap();
+                    // SAFETY: the piece is committed memory of the segment, inside the gate.
+                    let read = unsafe {
+                        libc::pread(
+                            source.as_raw_fd(),
+                            into,
+                            READ,
+                            ((n % KINDS) as usize * READ) as i64,
+                        )
+                    };
+                    assert_eq!(read, READ as isize, "{}", std::io::Error::last_os_error());
+                    put(segment, 8 * reader as usize, n + 1);
+                    drop(pass);
+                }
+            });
+        }
+        let began = Instant::now();
+        let mut rounds = 0;
+        let reads = || {
+            let [one, two] = [0, 8].map(|at| word(&segment, at).load(Ordering::Relaxed));
+            one.min(two)
+        };
+        for n in 0..40 {
+            // Both have read 4 MiB and more: enough for a round that stores.
+            let before = reads();
+            while reads() < before + 12 {
+                thread::yield_now();
+            }
+            rounds += session.checkpoint().unwrap().rounds;
+            if n >= 8 && began.elapsed() > 3 * RUN {
+                break;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(rounds > 4, "only {rounds} rounds");
+    });
+    let commits = each_commit(&session, &segment, |commit, found| {
+        let mut expected = vec![0; MEMORY + BLOCK];
+        let counts = [get_in(found, 0), get_in(found, 8)];
+        for n in 0..counts[0].max(counts[1]) {
+            if n < counts[(n % 2) as usize] {
+                expected[place(n)..][..READ].fill((n % KINDS) as u8 + 1);
+            }
+        }
+        put_in(&mut expected, 0, counts[0]);
+        put_in(&mut expected, 8, counts[1]);
+        same(
+            found,
+            &expected,
+            &format!("commit {commit:.12}, reads {counts:?}"),
+        );
+    });
+    assert!(commits >= 6, "only {commits} commits");
 }
 
 #[test]
