@@ -82,7 +82,6 @@ fn copy_ahead(
             return Ok(());
         }
         before = dirty;
-        staging.make_room(dirty);
         for segment in &mut state.segments {
             staging.copy_ahead(&*core.world.kernel, &segment.pending)?;
             let copied = std::mem::take(&mut segment.pending);

@@ -26,7 +26,7 @@ pub(crate) struct Staging {
 }
 
 impl Staging {
-    /// Gets memory ready for `expected` bytes more, and for as many again that may be dirtied meanwhile.
+    /// Gets memory ready before the pause for `expected` bytes more, and for as many again that may be dirtied meanwhile.
     pub(crate) fn make_room(&mut self, expected: usize) {
         let wanted = self.used + expected.saturating_mul(2).saturating_add(MARGIN);
         if self.bytes.len() < wanted {
