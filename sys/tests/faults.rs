@@ -199,6 +199,34 @@ fn a_process_that_may_open_no_more_files_hears_the_rest() {
     assert_eq!(output.status.signal(), Some(libc::SIGBUS));
 }
 
+/// Where there is no userfaultfd to be had, the next best engine is found by trying, and the better ones say what they lack.
+#[test]
+fn a_process_that_may_open_no_more_files_gets_the_engine_that_needs_none() {
+    use segvm_os::{Engine, best_engine, open_engine};
+    if is_child() {
+        let none = rustix::process::Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, none).unwrap();
+        for better in [Engine::WpAsync, Engine::WpSync] {
+            let refused = open_engine(better).unwrap_err().to_string();
+            assert!(refused.contains("userfaultfd"), "{better}: {refused}");
+        }
+        let (engine, kernel) = best_engine().unwrap();
+        assert_eq!(engine, Engine::Mprotect);
+        kernel.watch().map(drop).unwrap();
+        eprintln!("still here");
+        return;
+    }
+    let output = child_of("a_process_that_may_open_no_more_files_gets_the_engine_that_needs_none");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("still here\n"),
+        "{said}"
+    );
+}
+
 /// An armed page by the engine whose handler lets writes through, and the page after it.
 fn armed() -> (std::sync::Arc<dyn Kernel>, PageRange) {
     let kernel = segvm_os::open_engine(segvm_os::Engine::Mprotect).unwrap();
