@@ -60,11 +60,12 @@ pub(crate) fn age(now: Timestamp, then: Timestamp) -> String {
     }
 }
 
-/// Text that a program chose, without what would move a terminal's cursor.
+/// Text that a program chose, without what would move a terminal's cursor, or turn the direction of what comes after it.
 pub(crate) fn printable(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars()
         .map(|c| {
-            if c.is_control() {
+            if c.is_control() || turns(c) {
                 char::REPLACEMENT_CHARACTER
             } else {
                 c
@@ -111,5 +112,6 @@ mod tests {
     #[test]
     fn foreign_text_moves_no_cursor() {
         assert_eq!(printable("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+        assert_eq!(printable("a\u{202e}b\u{2066}é"), "a\u{fffd}b\u{fffd}é");
     }
 }

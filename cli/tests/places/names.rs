@@ -6,7 +6,7 @@ use segvm::{OpenError, SessionOptions};
 
 use crate::support::store;
 
-const HOSTILE: [&str; 16] = [
+const HOSTILE: [&str; 17] = [
     "",
     ".",
     "..",
@@ -20,6 +20,7 @@ const HOSTILE: [&str; 16] = [
     "notes\0",
     "n\u{f6}tes",
     "\u{202e}seton",
+    "\u{1b}[2J\u{7}gone",
     "$(reboot)",
     "a@../b",
     "a:b:c",
@@ -107,6 +108,30 @@ fn names_of_segments_lead_nowhere() {
             .read(0, &mut bytes)
             .unwrap();
         assert_eq!(&bytes, b"here", "{name:?}");
+    }
+    // Shown on a terminal, they are text.
+    for arguments in [
+        &["show", "notes"][..],
+        &["show", "notes", "--map"],
+        &["diff", "notes@-1", "notes"],
+        &["export", "notes", "\u{1b}[2J\u{7}missing", "-"],
+        &["show", "notes", "--root", "\u{1b}[2J\u{7}missing"],
+        &["images"],
+        &["log", "notes"],
+        &["fsck", "--deep"],
+    ] {
+        let run = Command::new(env!("CARGO_BIN_EXE_segvm"))
+            .arg("--store")
+            .arg(&store)
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8([run.stdout, run.stderr].concat()).unwrap();
+        let harmful = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(
+            !text.contains(harmful) && !text.is_empty(),
+            "{arguments:?}: {text:?}"
+        );
     }
     let outside: Vec<_> = files(dir.path())
         .into_iter()
