@@ -13,6 +13,7 @@
 //! | `store` | one directory with all of it |
 //! | [`gc`] | frees what nothing refers to |
 //! | [`fsck`] | whether all of it is what it should be |
+//! | `spans` | what `tracing` is told, here and in the houses above |
 
 pub mod disk;
 mod extent;
@@ -21,6 +22,8 @@ pub mod gc;
 mod id;
 mod pack;
 mod root;
+#[doc(hidden)]
+pub mod spans;
 mod store;
 mod tree;
 mod unit;

@@ -51,6 +51,21 @@ fn lints(run: &mut Run) {
         "mend what it names; an exception is `#[expect(.., reason = \"..\")]` at the place",
     );
     run.step(
+        "clippy, with spans",
+        &mut cargo([
+            "clippy",
+            "--package",
+            "segvm",
+            "--all-targets",
+            "--features",
+            "tracing",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+        "mend what it names: the feature `tracing` is off in the step before",
+    );
+    run.step(
         "rustdoc",
         cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
         "mend the doc comment it names",
@@ -123,6 +138,19 @@ fn tests(run: &mut Run) {
             remedy,
         );
     }
+    run.step(
+        "spans",
+        &mut cargo([
+            "test",
+            "--package",
+            "segvm",
+            "--features",
+            "tracing",
+            "--test",
+            "spans",
+        ]),
+        "the tree of spans is a promise of docs/guide/operations.md: mend one or the other",
+    );
     run.step(
         "doc tests",
         &mut cargo(["test", "--workspace", "--doc"]),

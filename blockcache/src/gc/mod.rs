@@ -25,6 +25,7 @@ use crate::{
     id::{BlockId, NodeId, PackId},
     pack::PackError,
     root::{ImageMark, TreeRoot},
+    spans,
     store::{Alone, StoreError},
     tree::DecodeError,
 };
@@ -184,12 +185,24 @@ pub fn collect(
     options: Options,
 ) -> Result<Report, GcError> {
     let store = alone.store();
+    let span = spans::span!(
+        INFO,
+        "gc",
+        mode = ?options.mode,
+        roots = roots.len(),
+        packs_freed = spans::Empty,
+        bytes_freed = spans::Empty,
+        bytes_rewritten = spans::Empty,
+    );
     let inventory = Inventory::take(store, roots, marks)?;
+    let marking = spans::span!(DEBUG, "mark");
     let marked = Marked::from_roots(&inventory, roots)?;
+    drop(marking);
     let mut plan = Plan::make(&inventory, &marked, options);
     let made = match options.mode {
         Mode::Plan => Vec::new(),
         Mode::Collect => {
+            let _rewriting = spans::span!(DEBUG, "rewrite");
             let made = rewrite::rewrite(store, &inventory, &marked, &mut plan)?;
             plan.settle(&inventory, &marked);
             made
@@ -197,7 +210,14 @@ pub fn collect(
     };
     let report = plan.report(&inventory, &marked, made);
     if options.mode == Mode::Collect {
+        let _sweeping = spans::span!(DEBUG, "sweep");
         sweep::sweep(store, &inventory, &marked, &plan)?;
     }
+    spans::record!(
+        span,
+        packs_freed = report.removed.len(),
+        bytes_freed = report.freed(),
+        bytes_rewritten = report.rewritten,
+    );
     Ok(report)
 }

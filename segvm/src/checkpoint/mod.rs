@@ -30,7 +30,7 @@ mod staging;
 
 use std::time::{Duration, Instant};
 
-use segvm_blockcache::CommitId;
+use segvm_blockcache::{CommitId, spans};
 use segvm_os::PageRange;
 
 use self::{
@@ -163,13 +163,26 @@ fn capture(
             let mut staging = std::mem::take(&mut state.staging);
             rounds::run(core, state, how, &mut staging, &mut saved, progress)?;
             pause(core, state, &mut staging, &mut saved)?;
+            let _residue = spans::span!(DEBUG, "residue", bytes = pending_bytes(state));
             store_pending(core, state, &mut saved, Source::Staged(&staging), progress)?;
             staging.clear();
             state.staging = staging;
         }
     }
+    let publishing = spans::span!(
+        DEBUG,
+        "publish",
+        sequence = spans::Empty,
+        commit = spans::Empty
+    );
     let sealed = seal_trees(core, state)?;
     core.publish(state, sealed, &mut saved)?;
+    spans::record!(
+        publishing,
+        sequence = saved.sequence,
+        commit = spans::shown(saved.commit),
+    );
+    drop(publishing);
     for segment in &mut state.segments {
         segment.settle();
     }
@@ -222,6 +235,16 @@ fn pause(
 ) -> Result<(), CheckpointError> {
     staging.make_room(pending_bytes(state));
     let gate: &Gate = &core.gate;
+    // Nothing is told to it before the gate is open again.
+    let span = spans::span!(
+        DEBUG,
+        "pause",
+        waited_us = spans::Empty,
+        pause_us = spans::Empty,
+        pages = spans::Empty,
+        bytes = spans::Empty,
+    );
+    let asked = Instant::now();
     let closed = gate.close(Closing::Writers, core.gate_timeout)?;
     let begun = Instant::now();
     state.instant = (core.world.now)();
@@ -240,6 +263,13 @@ fn pause(
     saved.pause = begun.elapsed();
     drop(closed);
     saved.bytes_paused = pending_bytes(state) as u64;
+    spans::record!(
+        span,
+        waited_us = spans::micros(begun - asked),
+        pause_us = spans::micros(saved.pause),
+        pages = saved.bytes_paused >> core.world.kernel.page_size().log2(),
+        bytes = saved.bytes_paused,
+    );
     copied?;
     staging.settle();
     for segment in &mut state.segments {
@@ -263,8 +293,22 @@ fn store_pending(
     let mut sink = Sink::new(core, writer, saved, progress);
     for segment in segments {
         let pages: Vec<PageRange> = std::mem::take(&mut segment.pending);
+        let span = spans::span!(
+            DEBUG,
+            "store",
+            segment = &*segment.shared.name,
+            bytes_dirty = pages_in(&pages),
+            blocks_dirty = spans::Empty,
+            bytes_blocks = spans::Empty,
+        );
+        let before = (sink.saved.blocks_dirty, sink.saved.bytes_blocks);
         segment.fit_tree(&*core.store)?;
         sink.store(segment, &pages, source)?;
+        spans::record!(
+            span,
+            blocks_dirty = sink.saved.blocks_dirty - before.0,
+            bytes_blocks = sink.saved.bytes_blocks - before.1,
+        );
     }
     Ok(())
 }

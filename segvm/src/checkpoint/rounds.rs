@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use segvm_blockcache::spans;
+
 use super::{
     CheckpointError, Rounds, Saved, Staging, blocks::Source, collect, pending_bytes, store_pending,
 };
@@ -45,8 +47,11 @@ pub(super) fn run(
     let mut before = usize::MAX;
     loop {
         // Without rounds too: what is cold and was touched becomes warm outside the pause.
+        let scan = spans::span!(DEBUG, "scan", bytes = spans::Empty);
         collect(state, Phase::Round);
         let dirty = pending_bytes(state);
+        spans::record!(scan, bytes = dirty);
+        drop(scan);
         let enough = if saved.rounds == 0 {
             WORTH_STORING
         } else {
@@ -61,6 +66,7 @@ pub(super) fn run(
         }
         before = dirty;
         saved.rounds += 1;
+        let _round = spans::span!(DEBUG, "round", round = saved.rounds, bytes = dirty);
         store_pending(core, state, saved, Source::Racing, progress)?;
     }
     if how == Rounds::Off {
@@ -82,6 +88,7 @@ fn copy_ahead(
             return Ok(());
         }
         before = dirty;
+        let _copying = spans::span!(DEBUG, "copy_ahead", bytes = dirty);
         for segment in &mut state.segments {
             staging.copy_ahead(&*core.world.kernel, &segment.pending)?;
             let copied = std::mem::take(&mut segment.pending);

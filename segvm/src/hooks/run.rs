@@ -11,6 +11,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
+use segvm_blockcache::spans;
 use segvm_home::Timestamp;
 
 use super::{
@@ -112,12 +113,14 @@ impl Hooks {
         limit: Duration,
         run: impl FnOnce(Instant) -> Result<(), AnyError>,
     ) -> Result<Duration, HookError> {
+        let span = spans::span!(DEBUG, "hook", %kind, %hook, took_us = spans::Empty);
         let begun = Instant::now();
         let inside = here::enter(self.id, hook);
         // Unwinding crosses nothing of ours: what a hook leaves half-changed is behind guards, which poison the gate.
         let done = catch_unwind(AssertUnwindSafe(|| run(begun)));
         drop(inside);
         let took = begun.elapsed();
+        spans::record!(span, took_us = spans::micros(took));
         let failure = match done {
             Err(panic) => HookFailure::Panicked {
                 message: said(&*panic),

@@ -15,6 +15,7 @@ use std::{
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use segvm_blockcache::spans;
 
 use super::core::Core;
 use crate::{
@@ -35,11 +36,36 @@ pub(crate) fn checkpoint_now(
     // A guard held by this thread is told at once: waiting for the lock first could wait for a checkpoint that waits
     // for that guard.
     core.gate.check_here(crate::gate::Closing::Writers)?;
-    hooks::around(core, Reason::Checkpoint, || {
+    let span = spans::span!(
+        INFO,
+        "checkpoint",
+        image = %core.image(),
+        sequence = spans::Empty,
+        changed = spans::Empty,
+        rounds = spans::Empty,
+        bytes_paused = spans::Empty,
+        bytes_written = spans::Empty,
+        pause_us = spans::Empty,
+        took_us = spans::Empty,
+    );
+    let done = hooks::around(core, Reason::Checkpoint, || {
         let mut state = core.state.lock();
         let state = state.as_mut().ok_or(CheckpointError::Closed)?;
         checkpoint::run(core, state, Style::Checkpoint(rounds), progress)
-    })
+    });
+    if let Ok(saved) = &done {
+        spans::record!(
+            span,
+            sequence = saved.sequence,
+            changed = saved.changed,
+            rounds = saved.rounds,
+            bytes_paused = saved.bytes_paused,
+            bytes_written = saved.bytes_written,
+            pause_us = spans::micros(saved.pause),
+            took_us = spans::micros(saved.took),
+        );
+    }
+    done
 }
 
 type OnDone = Arc<dyn Fn(&Result<Saved, CheckpointError>) + Send + Sync>;

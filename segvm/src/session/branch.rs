@@ -1,6 +1,6 @@
 //! New images that start at a commit of this one, or at what is in memory.
 
-use segvm_blockcache::{CommitId, Marks, StoreError};
+use segvm_blockcache::{CommitId, Marks, StoreError, spans};
 use segvm_home::{BRANCHED_FROM, Commit, Home as _, ImageName, Record, Timestamp, WriterLease};
 
 use super::{
@@ -45,6 +45,7 @@ impl Session {
     ) -> Result<CommitId, OpenError> {
         self.core.check_process()?;
         let core = &self.core;
+        let _span = spans::span!(INFO, "branch", image = %core.image(), new = name);
         let name: ImageName = name.parse()?;
         core.gate.check_here(Closing::Writers)?;
         let mut slot = core.state.lock();
@@ -108,6 +109,7 @@ impl Session {
         let name: ImageName = name.parse()?;
         core.gate.check_here(Closing::Writers)?;
         core.hooks.check_here()?;
+        let _span = spans::span!(INFO, "branch", image = %core.image(), new = %name);
         let lease = core.acquire_new(&name)?;
         let saved = hooks::around(core, Reason::Checkpoint, || self.save_as(&name, lease))?;
         if let Some(background) = self.background.lock().as_ref() {

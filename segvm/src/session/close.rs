@@ -2,6 +2,7 @@
 
 use std::{thread, time::Instant};
 
+use segvm_blockcache::spans;
 use segvm_os::PageRange;
 
 use super::{
@@ -32,9 +33,27 @@ impl Session {
             let session = Box::new(self);
             return Err(SuspendError { session, reason });
         }
+        let span = spans::span!(
+            INFO,
+            "suspend",
+            image = %self.core.image(),
+            sequence = spans::Empty,
+            changed = spans::Empty,
+            bytes_written = spans::Empty,
+            took_us = spans::Empty,
+        );
         let automatic = self.stop_background();
         match hooks::around(&self.core, Reason::Suspend, || self.try_suspend()) {
-            Ok(saved) => Ok(saved),
+            Ok(saved) => {
+                spans::record!(
+                    span,
+                    sequence = saved.sequence,
+                    changed = saved.changed,
+                    bytes_written = saved.bytes_written,
+                    took_us = spans::micros(saved.took),
+                );
+                Ok(saved)
+            }
             Err(reason) => {
                 if let Some(when) = automatic {
                     self.background().automatic(when);
@@ -59,6 +78,7 @@ impl Session {
         self.core.gate.shut();
         drop(closed);
         if let Some(state) = slot.take() {
+            let _closing = spans::span!(DEBUG, "close");
             self.core.seal_and_close(state);
         }
         saved.pause = begun.elapsed();

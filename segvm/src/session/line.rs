@@ -1,6 +1,6 @@
 //! The image's line of commits: going back on it, and reading it.
 
-use segvm_blockcache::CommitId;
+use segvm_blockcache::{CommitId, spans};
 use segvm_home::{Home as _, Record, SegmentRecord, Timestamp};
 
 use super::{
@@ -43,7 +43,20 @@ impl Session {
     pub fn restore(&self, reference: &str) -> Result<CommitId, OpenError> {
         self.core.check_process()?;
         self.core.hooks.check_here()?;
+        let span = spans::span!(
+            INFO,
+            "restore",
+            image = %self.core.image(),
+            to = reference,
+            commit = spans::Empty,
+            generation = spans::Empty,
+        );
         let (commit, resumed, regions) = self.show_again(reference)?;
+        spans::record!(
+            span,
+            commit = spans::shown(commit),
+            generation = resumed.generation,
+        );
         region::fill_all(&self.core, regions)?;
         hooks::resume(&self.core, resumed)?;
         Ok(commit)

@@ -1,9 +1,13 @@
 //! Opening an image: its lease, its packs, its segments.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use parking_lot::Mutex;
-use segvm_blockcache::{Marks, Store};
+use segvm_blockcache::{Marks, Store, spans};
 use segvm_home::{
     DirHome, Holder, ImageName, ImageRef, ParseRefError, Record, Ref, Timestamp, WriterLease,
 };
@@ -32,6 +36,18 @@ impl Session {
         opening: Opening,
     ) -> Result<Self, OpenError> {
         let (image, at) = parse(image)?;
+        let begun = Instant::now();
+        let span = spans::span!(
+            INFO,
+            "open",
+            %image,
+            access = ?opening.access,
+            sequence = spans::Empty,
+            generation = spans::Empty,
+            segments = spans::Empty,
+            bytes = spans::Empty,
+            took_us = spans::Empty,
+        );
         if let (Some(at), Access::Write | Access::Steal) = (&at, opening.access) {
             return Err(OpenError::NeedsReader {
                 image: image.to_string(),
@@ -102,6 +118,7 @@ impl Session {
             .as_ref()
             .map(|head| head.commit.segments.clone())
             .unwrap_or_default();
+        let sequence = head.as_ref().map_or(0, |head| head.seq + 1);
         let generation = resumed.map_or(1, |resumed| resumed.generation);
         // The state comes first: if a segment fails to come back, dropping the session gives back those before.
         *session.core.state.lock() = Some(State {
@@ -121,11 +138,16 @@ impl Session {
             orphaned: None,
         });
         let all: Vec<_> = records.iter().collect();
+        let planning = spans::span!(DEBUG, "plan");
         let plans = plan::plan(&session.core.store, &all)?;
+        drop(planning);
         if opening.verify == Verify::All {
+            let _verifying = spans::span!(DEBUG, "verify");
             verify::verify(&session.core.store, &all, &plans)?;
         }
         for (record, plan) in records.iter().zip(plans) {
+            let _attaching =
+                spans::span!(DEBUG, "attach", segment = record.name, bytes = record.len);
             let owner = session.owner_of(&record.name);
             let tracker = session.tracker()?;
             let core = &session.core;
@@ -140,6 +162,14 @@ impl Session {
         if let Some(resumed) = resumed {
             hooks::resume(&session.core, resumed)?;
         }
+        spans::record!(
+            span,
+            sequence = sequence,
+            generation = generation,
+            segments = records.len(),
+            bytes = records.iter().map(|record| record.len).sum::<u64>(),
+            took_us = spans::micros(begun.elapsed()),
+        );
         Ok(session)
     }
 }
