@@ -13,7 +13,9 @@ use segvm_os::{
 
 use super::{PAGES, Painted, Span, painted};
 
+/// Where the first test's pages are; each has its own, since tests may share a process.
 const BASE: usize = 0x5c00_1011_0000;
+const APART: usize = 1 << 30;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -99,6 +101,7 @@ fn of_file(page: usize, size: usize) -> u8 {
 }
 
 struct Twin {
+    base: usize,
     kernel: Arc<dyn Kernel>,
     watch: Box<dyn Watch>,
     pages: [Page; PAGES],
@@ -127,11 +130,16 @@ impl Twin {
     fn range(&self, span: Span) -> PageRange {
         let (first, len) = (*pages_of(span).start(), pages_of(span).count());
         let size = self.size();
-        PageRange::new(self.kernel.page_size(), BASE + first * size, len * size).unwrap()
+        PageRange::new(
+            self.kernel.page_size(),
+            self.base + first * size,
+            len * size,
+        )
+        .unwrap()
     }
 
     fn at(&self, page: usize) -> usize {
-        BASE + page * self.size() + 5
+        self.base + page * self.size() + 5
     }
 
     fn can_be_accessed(&self, span: Span) -> bool {
@@ -285,7 +293,7 @@ impl Twin {
         let found: BTreeSet<usize> = out
             .iter()
             .flat_map(each)
-            .map(|at| (at - BASE) / size)
+            .map(|at| (at - self.base) / size)
             .collect();
         match query {
             Query::Written | Query::WrittenRearm => {
@@ -338,10 +346,11 @@ impl Twin {
     }
 }
 
-fn compare(engine: Engine, without: Without, steps: &[Step]) {
+fn compare(place: usize, engine: Engine, without: Without, steps: &[Step]) {
     let kernel = open_engine_without(engine, without).unwrap();
     let size = kernel.page_size().bytes();
     let mut twin = Twin {
+        base: BASE + place * APART,
         watch: kernel.watch().unwrap(),
         pages: [RESERVED; PAGES],
         announced: Vec::new(),
@@ -384,21 +393,21 @@ proptest! {
     })]
     #[test]
     fn wp_sync_keeps_its_promises(steps in prop::collection::vec(step(), 1..60)) {
-        compare(Engine::WpSync, Without::default(), &steps);
+        compare(0, Engine::WpSync, Without::default(), &steps);
     }
 
     #[test]
     fn wp_sync_keeps_them_on_an_old_kernel(steps in prop::collection::vec(step(), 1..60)) {
-        compare(Engine::WpSync, OLD, &steps);
+        compare(1, Engine::WpSync, OLD, &steps);
     }
 
     #[test]
     fn mprotect_keeps_its_promises(steps in prop::collection::vec(step(), 1..60)) {
-        compare(Engine::Mprotect, Without::default(), &steps);
+        compare(2, Engine::Mprotect, Without::default(), &steps);
     }
 
     #[test]
     fn mprotect_keeps_them_on_an_old_kernel(steps in prop::collection::vec(step(), 1..60)) {
-        compare(Engine::Mprotect, OLD, &steps);
+        compare(3, Engine::Mprotect, OLD, &steps);
     }
 }
