@@ -69,7 +69,7 @@ fn a_block_that_is_not_here_is_absent_not_damaged() {
     disk.remove(&live.pack_path(first)).unwrap();
     match store(&disk).rebuild_extents(tree) {
         // The node above it is in the second pack, as the tree changed there.
-        Err(RebuildError::Absent { index, id }) => {
+        Err(RebuildError::Absent { index, id, .. }) => {
             assert_eq!(index, BlockIndex(0));
             assert_eq!(id, BlockId::of(&paint(0, 4096)));
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use segvm_blockcache::{
-    Marks, PackMark, Store, View,
+    Marks, PackMark, Store,
     disk::{Disk, RealDisk},
 };
 use segvm_home::{DirHome, Holder, Home as _, ImageName, ImageRef, Record, Ref, Timestamp};
@@ -62,7 +62,9 @@ impl Local {
     /// Opens the packs. While the result lives, nothing that is named is collected.
     pub(crate) fn store(&self) -> Result<Arc<Store>, Failure> {
         self.must_be_there()?;
-        Ok(Store::open(Arc::clone(&self.disk), self.root.clone())?)
+        let store = Store::open(Arc::clone(&self.disk), self.root.clone())?;
+        store.on_bad_copy(|bad| eprintln!("segvm: {bad}"));
+        Ok(store)
     }
 
     /// The newest record of an image that must be there.
@@ -86,15 +88,19 @@ impl Local {
         }
     }
 
-    /// A view of the store in which the commits of these records can be read, also where their programs still run.
-    pub(crate) fn view(&self, records: &[(&ImageName, &Record)]) -> Result<View, Failure> {
-        let mut marks = Vec::new();
+    /// Opens the store so that the commits of these records can be read, also where their programs still run.
+    pub(crate) fn view(&self, records: &[(&ImageName, &Record)]) -> Result<Arc<Store>, Failure> {
+        let store = self.store()?;
         for (image, record) in records {
             let head = self.head(image)?;
-            marks.extend(marks_of(image, record)?);
-            marks.extend(marks_of(image, &head)?);
+            for mark in marks_of(image, &head)?
+                .into_iter()
+                .chain(marks_of(image, record)?)
+            {
+                store.read_along(mark)?;
+            }
         }
-        Ok(View::open(self.store()?, &marks)?)
+        Ok(store)
     }
 
     /// Who this command is, for those who find the image held.

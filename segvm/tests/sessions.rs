@@ -9,6 +9,8 @@
     reason = "a test stops where it is surprised"
 )]
 
+mod support;
+
 use std::{path::Path, sync::Arc};
 
 use segvm::{
@@ -17,23 +19,9 @@ use segvm::{
 };
 use segvm_blockcache::disk::RealDisk;
 use segvm_home::{DirHome, Holder};
+use support::Rng;
 
 const LEN: usize = 24 << 20;
-
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-}
 
 fn open(store: &Path) -> Session {
     SessionOptions::new().store(store).open("image").unwrap()

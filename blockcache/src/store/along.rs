@@ -37,10 +37,11 @@ impl Along {
 
 impl Store {
     /// Makes readable what `mark` says is durable of a pack whose writer may live; nothing is written. A sealed pack is
-    /// left as it is.
+    /// left as it is, and one that is missing is fine: a collection wrote again what was still needed of it; if not, whoever
+    /// needs that says so.
     ///
     /// - **Cost**: reads headers and directories, no block; memory of some 60 bytes a block. Once for each mark.
-    /// - **Errors**: [`StoreError::Missing`]; [`StoreError::Damaged`] where a batch before the mark is not whole.
+    /// - **Errors**: [`StoreError::Damaged`] where a batch before the mark is not whole.
     pub fn read_along(&self, mark: PackMark) -> Result<(), StoreError> {
         let (pack, path) = (mark.pack, self.pack_path(mark.pack));
         if self.open_pack(pack).is_some() {
@@ -53,6 +54,7 @@ impl Store {
                 self.along.write().retain(|along| along.mark.pack != pack);
                 return Ok(());
             }
+            Err(StoreError::Missing { .. }) => return Ok(()),
             Err(StoreError::NotSealed { .. }) => {}
             Err(other) => return Err(other),
         }

@@ -79,6 +79,12 @@ pub enum StoreError {
         /// The pack.
         pack: PackId,
     },
+    /// Something is in several packs, and none of them gives it.
+    #[error("no copy is good: {}", all(copies))]
+    EveryCopy {
+        /// What is wrong with each.
+        copies: Vec<StoreError>,
+    },
     /// A file operation failed.
     #[error("{op} at offset {offset} of {} failed: {source}", path.display())]
     Io {
@@ -170,6 +176,14 @@ pub enum ReadError {
         /// The kernel's word.
         source: io::Error,
     },
+    /// The block is in several packs, and none of them gives it.
+    #[error("no copy of block {id:.12} is good: {}", all(copies))]
+    EveryCopy {
+        /// The block.
+        id: BlockId,
+        /// What is wrong with each.
+        copies: Vec<ReadError>,
+    },
     /// The pack that has the block, or may have it, cannot be used.
     #[error("block {id:.12} could not be looked for")]
     Store {
@@ -178,4 +192,9 @@ pub enum ReadError {
         /// What is wrong with the pack.
         source: StoreError,
     },
+}
+
+fn all<T: ToString>(copies: &[T]) -> String {
+    let said: Vec<String> = copies.iter().map(T::to_string).collect();
+    said.join("; ")
 }

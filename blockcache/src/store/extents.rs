@@ -29,14 +29,23 @@ pub enum RebuildError {
         /// What is wrong.
         source: StoreError,
     },
-    /// A block is known by id but is not in this store: it has to be fetched.
-    #[error("block {id:.12} is not in this store")]
+    /// Blocks are known by id but are not in this store: they have to be fetched.
+    #[error("block {id:.12} is not in this store{}", more(*blocks))]
     Absent {
-        /// The block's place in the segment.
+        /// The first one's place in the segment.
         index: BlockIndex,
-        /// The block.
+        /// The first one.
         id: BlockId,
+        /// How many there are.
+        blocks: u64,
     },
+}
+
+fn more(blocks: u64) -> String {
+    match blocks {
+        0 | 1 => String::new(),
+        blocks => format!(", nor are {} more of the segment", blocks - 1),
+    }
 }
 
 impl Store {
@@ -89,25 +98,31 @@ impl Store {
     /// Makes the layout of a tree again, from its nodes and the packs' indexes.
     ///
     /// - **Cost**: reads every node; one look-up a block.
-    /// - **Errors**: [`RebuildError::Absent`] for a tree of which this store has a part only.
+    /// - **Errors**: [`RebuildError::Absent`] for a tree of which this store has a part only; the first pack that could not be
+    ///   read, where one may have a block that nobody else has.
     pub fn rebuild_extents(&self, tree: TreeId) -> Result<Layout, RebuildError> {
         let tree = Tree::open(self, tree)?;
         let mut layout = Layout::new(tree.block_size());
         let mut finder = Finder::new(self);
-        let mut failed = None;
+        let (mut failed, mut absent) = (None, None);
         let end = BlockIndex(tree.block_size().count(tree.len()));
         tree.for_each_block(self, BlockIndex(0)..end, |index, id| {
             match finder.block(&id) {
-                Ok(Some(place)) => {
-                    layout.set(index, Some(place));
-                    return ControlFlow::Continue(());
+                Ok(Some(place)) => layout.set(index, Some(place)),
+                // All of them are counted: what is lost is said once, and as a whole.
+                Ok(None) => absent.get_or_insert((index, id, 0)).2 += 1,
+                Err(source) => {
+                    failed = Some(RebuildError::Store { index, source });
+                    return ControlFlow::Break(());
                 }
-                Ok(None) => failed = Some(RebuildError::Absent { index, id }),
-                Err(source) => failed = Some(RebuildError::Store { index, source }),
             }
-            ControlFlow::Break(())
+            ControlFlow::Continue(())
         })?;
-        failed.map_or(Ok(layout), Err)
+        match (failed, absent) {
+            (Some(failed), _) => Err(failed),
+            (None, Some((index, id, blocks))) => Err(RebuildError::Absent { index, id, blocks }),
+            (None, None) => Ok(layout),
+        }
     }
 
     fn extents_path(&self, tree: TreeId) -> PathBuf {

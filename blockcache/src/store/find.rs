@@ -3,9 +3,9 @@
 //! A few packs are asked one after the other. Of more than that, most are in one table ([`Lookup`]): so that a block
 //! that is nowhere, as every block of a first checkpoint is, costs one look instead of one for each pack.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
-use super::{Store, StoreError, lookup::Lookup};
+use super::{Store, StoreError, copies::Asked, lookup::Lookup};
 use crate::{
     disk::Disk,
     id::BlockId,
@@ -92,7 +92,7 @@ impl Known {
     }
 
     /// The packs that may have an id, the newest first; whoever has it is among them.
-    fn candidates(&self, id: &[u8; 32]) -> impl Iterator<Item = &Arc<SealedPack>> {
+    pub(super) fn candidates(&self, id: &[u8; 32]) -> impl Iterator<Item = &Arc<SealedPack>> {
         let listed = self.asking.table.iter();
         let listed = listed.flat_map(|table| table.candidates(id));
         let mut numbers: Vec<usize> = listed.chain(self.asking.directly.iter().copied()).collect();
@@ -115,28 +115,6 @@ impl Known {
     ) -> Option<(&Arc<SealedPack>, Place)> {
         let mut packs = self.candidates(id);
         packs.find_map(|pack| Some((pack, pack.find(disk, kind, id).ok()??)))
-    }
-
-    /// Finds an id; a pack that is damaged is an error where no other has it.
-    fn find(
-        &self,
-        disk: &dyn Disk,
-        kind: Kind,
-        id: &[u8; 32],
-    ) -> Result<Option<Place>, StoreError> {
-        let mut damaged = None;
-        for pack in self.candidates(id) {
-            match pack.find(disk, kind, id) {
-                Ok(Some(place)) => return Ok(Some(place)),
-                Ok(None) => {}
-                Err(error) => {
-                    damaged.get_or_insert((error, pack));
-                }
-            }
-        }
-        damaged.map_or(Ok(None), |(error, pack)| {
-            Err(StoreError::sealed(error, pack.id, pack.path.clone()))
-        })
     }
 }
 
@@ -164,25 +142,6 @@ impl Store {
         self.note_reliance(pack);
         Some(place)
     }
-
-    /// The same for blocks and nodes, looking again for packs that appeared since, and failing where a damaged pack
-    /// may have what nobody else has.
-    pub(super) fn find(&self, kind: Kind, id: &[u8; 32]) -> Result<Option<Place>, StoreError> {
-        if let Some(place) = self.find_open(kind, id) {
-            return Ok(Some(place));
-        }
-        if let Some(place) = self.known().find(&*self.disk, kind, id)? {
-            return Ok(Some(place));
-        }
-        if let Some(place) = self.find_along(kind, id) {
-            return Ok(Some(place));
-        }
-        let damaged = self.list_packs()?;
-        match self.known().find(&*self.disk, kind, id)? {
-            Some(place) => Ok(Some(place)),
-            None => damaged.map_or(Ok(None), Err),
-        }
-    }
 }
 
 /// Looks for many blocks, of which most lie in the pack that the one before lay in.
@@ -202,7 +161,8 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// As [`Store::find`].
+    /// Where a block lies; looks again for packs that appeared since, and fails where a damaged pack may have what nobody else
+    /// has.
     pub(super) fn block(&mut self, id: &BlockId) -> Result<Option<Place>, StoreError> {
         let id = id.as_bytes();
         let disk = &*self.store.disk;
@@ -218,6 +178,9 @@ impl<'a> Finder<'a> {
             self.last = Some(pack);
             return Ok(Some(place));
         }
-        self.store.find(Kind::Block, id)
+        match self.store.ask_all(Kind::Block, id, Ok::<_, Infallible>) {
+            Asked::Good(place, _none_is_bad) => Ok(Some(place)),
+            Asked::None(_, closed) => closed.map_or(Ok(None), Err),
+        }
     }
 }

@@ -7,10 +7,10 @@
 //! | `presence` | who uses the store: everybody together, or one alone |
 //! | `packs` | which packs are open and sealed |
 //! | `find`, `lookup` | which of them has an id |
+//! | `copies` | all the places that have it, where one is bad |
 //! | `read` | bytes by id or place, their hash checked |
 //! | `adopt` | seals what a dead writer left |
-//! | `along` | what a living one made durable, for sessions: places too |
-//! | `view` | the same, beside the store, for who only looks |
+//! | `along` | what a living one made durable |
 //! | `extents` | the extent maps kept beside the packs |
 //!
 //! Opening looks at the format file only. Packs are listed and indexes read when an id is first looked for.
@@ -18,6 +18,7 @@
 mod adopt;
 mod along;
 pub(crate) mod catalog;
+mod copies;
 mod error;
 mod extents;
 mod find;
@@ -26,7 +27,6 @@ mod lookup;
 mod packs;
 mod presence;
 mod read;
-mod view;
 
 use std::{
     fmt,
@@ -36,11 +36,11 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
+pub use copies::BadCopy;
 pub use error::{ReadError, StoreError};
 pub(crate) use extents::EXTENTS_MAX_LEN;
 pub use extents::RebuildError;
 pub use presence::Alone;
-pub use view::View;
 
 use crate::{
     disk::Disk,
@@ -64,6 +64,8 @@ pub struct Store {
     along: RwLock<Vec<Arc<along::Along>>>,
     /// Before the lists in the lock order, and only ever tried for: held while indexes are read.
     tabling: Mutex<()>,
+    /// Nothing else of the store is locked while it is held.
+    bad_copies: Mutex<copies::Listeners>,
 }
 
 impl fmt::Debug for Store {
@@ -101,6 +103,7 @@ impl Store {
             packs: RwLock::new(Packs::default()),
             along: RwLock::default(),
             tabling: Mutex::new(()),
+            bad_copies: Mutex::default(),
         }))
     }
 

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use super::{ReadError, Store, StoreError};
+use super::{ReadError, Store, StoreError, copies::Asked};
 use crate::{
     disk::DiskFile,
     id::{BlockId, NodeId},
@@ -28,16 +28,57 @@ enum NotFound {
 }
 
 impl Store {
-    /// Reads a block and checks that its bytes are what the id names.
+    /// Reads a block and checks that its bytes are what the id names. Where a copy is bad, the others are tried, and
+    /// [`on_bad_copy`](Self::on_bad_copy) is told.
     ///
     /// - **Shape**: `out` is as long as the block.
-    /// - **Errors**: [`ReadError::Absent`] where this store does not have it.
+    /// - **Errors**: [`ReadError::Absent`] where this store does not have it; [`ReadError::EveryCopy`] names all that are bad.
     pub fn read_block(&self, id: &BlockId, out: &mut [u8]) -> Result<(), ReadError> {
-        let place = self
-            .find(Kind::Block, id.as_bytes())
-            .map_err(|source| ReadError::Store { id: *id, source })?
-            .ok_or(ReadError::Absent { id: *id })?;
-        self.read_place(id, place, out)
+        let attempt = |place| self.read_place(id, place, out);
+        let (id, bad, closed) = match self.ask_all(Kind::Block, id.as_bytes(), attempt) {
+            Asked::Good((), bad) => {
+                for (place, why) in bad {
+                    self.tell(&place, why);
+                }
+                return Ok(());
+            }
+            Asked::None(bad, closed) => (*id, bad, closed),
+        };
+        let closed = closed.map(|source| ReadError::Store { id, source });
+        let mut copies: Vec<ReadError> = bad.into_iter().chain(closed).collect();
+        // The buffer is what is wrong, not the copies.
+        let length = |error: &ReadError| matches!(error, ReadError::Length { .. });
+        if let Some(at) = copies.iter().position(length) {
+            return Err(copies.swap_remove(at));
+        }
+        match (copies.pop(), copies.is_empty()) {
+            (None, _) => Err(ReadError::Absent { id }),
+            (Some(only), true) => Err(only),
+            (Some(last), false) => {
+                copies.push(last);
+                Err(ReadError::EveryCopy { id, copies })
+            }
+        }
+    }
+
+    /// Reads a block from where it is known to lie, and from anywhere else if that copy is bad.
+    ///
+    /// - **Errors**: as [`read_place`](Self::read_place) where there is no other copy, else as [`read_block`](Self::read_block).
+    pub fn read_best(&self, id: &BlockId, place: Place, out: &mut [u8]) -> Result<(), ReadError> {
+        let bad = match self.read_place(id, place, out) {
+            Err(
+                bad @ (ReadError::Damaged { .. } | ReadError::Io { .. } | ReadError::Store { .. }),
+            ) => bad,
+            other => return other,
+        };
+        match self.read_block(id, out) {
+            Ok(()) => {
+                self.tell(&place, bad);
+                Ok(())
+            }
+            Err(ReadError::Absent { .. }) => Err(bad),
+            Err(other) => Err(other),
+        }
     }
 
     /// Reads a block whose place is known and checks that its bytes are what the id names.
@@ -105,35 +146,26 @@ impl Store {
         Ok(Found { file, path })
     }
 
-    fn read_node(&self, id: NodeId, place: Place) -> Result<Vec<u8>, NodeReadError> {
-        let damaged = |path, flaw| NodeReadError::Damaged {
-            id,
-            source: Box::new(StoreError::Damaged {
-                path,
-                offset: place.offset,
-                flaw,
-            }),
-        };
-        let io = |path, source| NodeReadError::Io {
-            id,
-            source: Box::new(StoreError::Io {
-                op: "read",
-                path,
-                offset: place.offset,
-                source,
-            }),
+    fn read_node(&self, id: NodeId, place: Place) -> Result<Vec<u8>, StoreError> {
+        let offset = place.offset;
+        let damaged = |path, flaw| StoreError::Damaged { path, offset, flaw };
+        let io = |path, source| StoreError::Io {
+            op: "read",
+            path,
+            offset,
+            source,
         };
         let Found { file, path } = self.file_of(&place).map_err(|why| match why {
             NotFound::Unwritten(path) => damaged(path, "a durable node is not written"),
             NotFound::Failed(path, source) => io(path, source),
             NotFound::Outside(path) => damaged(path, "the node lies behind the batches"),
-            NotFound::Store(source) => wrap(id, source),
+            NotFound::Store(source) => source,
         })?;
         // Bounded by the entry's check; asked again because this is where memory is taken.
         let len = place.stored.min(MAX_NODE) as usize;
         let mut bytes =
             zeroed(len).ok_or_else(|| io(path.clone(), io::ErrorKind::OutOfMemory.into()))?;
-        match file.read_at(place.offset, &mut bytes) {
+        match file.read_at(offset, &mut bytes) {
             Ok(()) if NodeId::of(&bytes) == id => Ok(bytes),
             Ok(()) => Err(damaged(path, "a node's bytes do not have its hash")),
             Err(short) if short.kind() == io::ErrorKind::UnexpectedEof => {
@@ -144,25 +176,39 @@ impl Store {
     }
 }
 
-fn wrap(id: NodeId, source: StoreError) -> NodeReadError {
-    let damaged = matches!(
-        source,
-        StoreError::Damaged { .. } | StoreError::Missing { .. }
-    );
-    let source = Box::new(source);
-    if damaged {
-        NodeReadError::Damaged { id, source }
-    } else {
-        NodeReadError::Io { id, source }
-    }
-}
-
 impl NodeSource for Store {
     fn node(&self, id: NodeId) -> Result<Vec<u8>, NodeReadError> {
-        match self.find(Kind::Node, id.as_bytes()) {
-            Ok(Some(place)) => self.read_node(id, place),
-            Ok(None) => Err(NodeReadError::Absent { id }),
-            Err(source) => Err(wrap(id, source)),
-        }
+        let attempt = |place| self.read_node(id, place);
+        let (bad, closed) = match self.ask_all(Kind::Node, id.as_bytes(), attempt) {
+            Asked::Good(bytes, bad) => {
+                for (place, why) in bad {
+                    self.tell(&place, why);
+                }
+                return Ok(bytes);
+            }
+            Asked::None(bad, closed) => (bad, closed),
+        };
+        let mut copies: Vec<StoreError> = bad.into_iter().chain(closed).collect();
+        let damaged = |error: &StoreError| {
+            matches!(
+                error,
+                StoreError::Damaged { .. } | StoreError::Missing { .. }
+            )
+        };
+        let is_damaged = copies.iter().any(damaged);
+        let source = match (copies.pop(), copies.is_empty()) {
+            (None, _) => return Err(NodeReadError::Absent { id }),
+            (Some(only), true) => only,
+            (Some(last), false) => {
+                copies.push(last);
+                StoreError::EveryCopy { copies }
+            }
+        };
+        let source = Box::new(source);
+        Err(if is_damaged {
+            NodeReadError::Damaged { id, source }
+        } else {
+            NodeReadError::Io { id, source }
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! The blocks of a segment: which there are, and how much they take.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::ops::ControlFlow;
 
-use segvm_blockcache::{BlockId, BlockIndex, NodeSource, Store, Tree, View};
+use segvm_blockcache::{BlockId, BlockIndex, NodeSource, Store, Tree};
 use segvm_home::{ImageName, Record, SegmentRecord};
 
 use crate::{failure::Failure, local::marks_of};
@@ -56,25 +56,16 @@ pub(super) const fn size(segment: &SegmentRecord) -> u64 {
 /// Bytes of blocks of a commit that are no holes, whether or not other images have them too.
 ///
 /// - **Cost**: one read of a file for each segment whose extent map was kept, else all its nodes.
-pub(super) fn stored_of(
-    store: &Arc<Store>,
-    image: &ImageName,
-    record: &Record,
-) -> Result<u64, Failure> {
-    let mut view = None;
+pub(super) fn stored_of(store: &Store, image: &ImageName, record: &Record) -> Result<u64, Failure> {
     let mut stored = 0;
     for segment in &record.commit.segments {
         let blocks = match store.load_extents(segment.tree) {
             Some(layout) => layout.runs().map(|run| run.blocks).sum(),
             None => {
-                if view.is_none() {
-                    let marks = marks_of(image, record)?;
-                    view = Some(View::open(Arc::clone(store), &marks)?);
+                for mark in marks_of(image, record)? {
+                    store.read_along(mark)?;
                 }
-                match &view {
-                    Some(view) => number(view, segment)?,
-                    None => 0,
-                }
+                number(store, segment)?
             }
         };
         stored += blocks * size(segment);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use segvm_blockcache::{TreeError, View, diff};
+use segvm_blockcache::{Store, TreeError, diff};
 use segvm_home::{ImageRef, Record, SegmentRecord};
 
 use super::blocks;
@@ -83,7 +83,7 @@ pub(super) fn find<'a>(record: &'a Record, name: &str) -> Option<&'a SegmentReco
 }
 
 fn change(
-    view: &View,
+    view: &Store,
     name: &str,
     a: Option<&SegmentRecord>,
     b: Option<&SegmentRecord>,

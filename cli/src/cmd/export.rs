@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::json;
 
-use segvm_blockcache::{BlockId, BlockIndex, View};
+use segvm_blockcache::{BlockId, BlockIndex, Store};
 use segvm_home::{ImageRef, SegmentRecord};
 
 use super::{blocks, diff};
@@ -82,7 +82,7 @@ fn create(args: &Export) -> Result<File, Failure> {
     })
 }
 
-fn to_stdout(view: &View, segment: &SegmentRecord, out: &mut Output) -> Result<(), Failure> {
+fn to_stdout(view: &Store, segment: &SegmentRecord, out: &mut Output) -> Result<(), Failure> {
     let mut at = 0;
     copy(view, segment, |offset, bytes| {
         zeros(out, offset - at)?;
@@ -100,7 +100,7 @@ fn zeros(out: &mut Output, len: u64) -> Result<(), Failure> {
 
 /// Hands every block to `put`, in order, with its place in bytes; answers how many bytes that were.
 fn copy(
-    view: &View,
+    view: &Store,
     segment: &SegmentRecord,
     mut put: impl FnMut(u64, &[u8]) -> Result<(), Failure>,
 ) -> Result<u64, Failure> {

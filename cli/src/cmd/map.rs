@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use segvm_blockcache::{BlockIndex, View, diff};
+use segvm_blockcache::{BlockIndex, Store, diff};
 use segvm_home::SegmentRecord;
 
 use super::{blocks, diff::failed};
@@ -41,7 +41,7 @@ pub(super) struct Strip {
 impl Strip {
     /// Looks at every block, and at what differs from `before`: all, where there is none.
     pub(super) fn of(
-        view: &View,
+        view: &Store,
         record: &SegmentRecord,
         before: Option<&SegmentRecord>,
     ) -> Result<Self, Failure> {

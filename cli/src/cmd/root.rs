@@ -3,7 +3,7 @@
 use std::{collections::HashMap, io::Write as _};
 
 use segvm::inspect::{self, Flaw, InspectError, Limits, RootInfo, SegmentBytes};
-use segvm_blockcache::{Tree, View};
+use segvm_blockcache::{Store, Tree};
 use segvm_home::{Record, SegmentKind, SegmentRecord};
 
 use super::{blocks, typed_json::Json};
@@ -95,7 +95,7 @@ fn head(
 
 /// The bytes of a segment of a commit, block by block, each checked against its hash.
 struct Blocks<'v> {
-    view: &'v View,
+    view: &'v Store,
     record: &'v SegmentRecord,
     tree: Tree,
     /// By index; `None` for a hole.
@@ -105,7 +105,7 @@ struct Blocks<'v> {
 type Segment<'v> = inspect::Segment<Blocks<'v>>;
 
 impl<'v> Blocks<'v> {
-    fn of(view: &'v View, record: &'v SegmentRecord) -> Result<Segment<'v>, Failure> {
+    fn of(view: &'v Store, record: &'v SegmentRecord) -> Result<Segment<'v>, Failure> {
         let tree = Tree::open(view, record.tree).map_err(|source| Failure::Tree {
             segment: record.name.clone(),
             source,
@@ -179,7 +179,7 @@ impl SegmentBytes for Blocks<'_> {
 
 /// The heap that has the root: one alone, or the one that was named.
 fn find<'v>(
-    view: &'v View,
+    view: &'v Store,
     args: &Show,
     root: &str,
     record: &'v Record,

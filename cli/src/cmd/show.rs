@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use segvm_blockcache::View;
+use segvm_blockcache::Store;
 use segvm_home::{History, RangeKind, Record, SegmentKind, SegmentRecord};
 
 use super::{blocks, diff, log::origin, map, root, svg};
@@ -73,7 +73,7 @@ fn parent(local: &Local, args: &Show, record: &Record) -> Result<Option<Record>,
 }
 
 fn look<'a>(
-    view: &View,
+    view: &Store,
     record: &'a SegmentRecord,
     before: Option<&SegmentRecord>,
     with_map: bool,

@@ -131,9 +131,25 @@ pub enum OpenError {
     /// The record's marks make no sense.
     #[error("the newest record: {0}")]
     Marks(#[from] MarksError),
-    /// Where the segment's blocks lie could not be told.
-    #[error("finding the blocks: {0}")]
-    Layout(#[from] RebuildError),
+    /// Where the segment's blocks lie could not be told, or some are nowhere.
+    #[error("segment `{segment}`: {source}")]
+    Layout {
+        /// The segment.
+        segment: String,
+        /// Which blocks, or which pack.
+        source: RebuildError,
+    },
+    /// A pack is not there any more, and nobody else has all that was in it.
+    #[error(
+        "{source}; the pack {} is missing: put it back from a copy of the store, or open an older commit (`image@-1`)",
+        pack.display()
+    )]
+    Lost {
+        /// The pack.
+        pack: PathBuf,
+        /// What is lost with it.
+        source: Box<OpenError>,
+    },
     /// A stored block could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -266,6 +282,19 @@ pub enum OpenError {
     /// The gate could not be closed.
     #[error(transparent)]
     Gate(#[from] GateError),
+}
+
+impl OpenError {
+    /// The same, and which pack it is that is lost, if that is known by now.
+    pub(super) fn with_lost(self, pack: Option<PathBuf>) -> Self {
+        match (self, pack) {
+            (source @ (Self::Layout { .. } | Self::Tree { .. }), Some(pack)) => Self::Lost {
+                pack,
+                source: Box::new(source),
+            },
+            (other, _) => other,
+        }
+    }
 }
 
 /// Why a session could not be suspended, and the session, which goes on.

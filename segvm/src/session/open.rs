@@ -7,7 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use segvm_blockcache::{Marks, Store, spans};
+use segvm_blockcache::{Marks, PackMark, Store, StoreError, spans};
 use segvm_home::{
     DirHome, Holder, ImageName, ImageRef, ParseRefError, Record, Ref, Timestamp, WriterLease,
 };
@@ -55,6 +55,7 @@ impl Session {
             });
         }
         let store = Store::open(Arc::clone(&world.disk), directory.clone())?;
+        store.on_bad_copy(|bad| eprintln!("segvm: {bad}"));
         let home = DirHome::open(Arc::clone(&world.disk), directory);
         let holder = this_process(&world);
         let now = Timestamp::from((world.now)());
@@ -119,6 +120,7 @@ impl Session {
             .map(|head| head.commit.segments.clone())
             .unwrap_or_default();
         let sequence = head.as_ref().map_or(0, |head| head.seq + 1);
+        let mark = head.as_ref().map(|head| head.mark.clone());
         let generation = resumed.map_or(1, |resumed| resumed.generation);
         // The state comes first: if a segment fails to come back, dropping the session gives back those before.
         *session.core.state.lock() = Some(State {
@@ -134,12 +136,14 @@ impl Session {
             instant: SystemTime::UNIX_EPOCH,
             broken: None,
             restored_from: None,
+            unleased: false,
             branched_from: None,
             orphaned: None,
         });
         let all: Vec<_> = records.iter().collect();
         let planning = spans::span!(DEBUG, "plan");
-        let plans = plan::plan(&session.core.store, &all)?;
+        let plans = plan::plan(&session.core.store, &all)
+            .map_err(|error| error.with_lost(lost_with(&session.core.store, mark.as_deref())))?;
         drop(planning);
         if opening.verify == Verify::All {
             let _verifying = spans::span!(DEBUG, "verify");
@@ -200,14 +204,14 @@ fn take_over(
 ) -> Result<(), OpenError> {
     for &mark in Marks::decode(&head.mark)?.list() {
         let Some(&pid) = lease.fenced_alive().first() else {
-            store.adopt(mark)?;
+            adopt(store, mark)?;
             continue;
         };
         if !store.has_sealed(mark.pack) {
             store.read_along(mark)?;
         }
         if !store.packs_along().contains(&mark.pack) {
-            store.adopt(mark)?;
+            adopt(store, mark)?;
         } else if !unsealed.set(mark) {
             return Err(OpenError::StolenFrom {
                 image: lease.image().to_string(),
@@ -216,6 +220,22 @@ fn take_over(
         }
     }
     Ok(())
+}
+
+/// Seals what a dead writer left. A pack that is missing is no error here: a collection that saw a later record, which a power
+/// cut then took, wrote again what is needed of it; if not, the tree that needs it says so.
+fn adopt(store: &Store, mark: PackMark) -> Result<(), StoreError> {
+    match store.adopt(mark) {
+        Err(StoreError::Missing { .. }) => Ok(()),
+        other => other,
+    }
+}
+
+/// A pack that the newest record marks, and that is not there.
+fn lost_with(store: &Store, mark: Option<&[u8]>) -> Option<PathBuf> {
+    let marks = Marks::decode(mark?).ok()?;
+    let packs = marks.list().iter().map(|mark| mark.pack);
+    plan::missing(store, packs).map(|pack| store.pack_path(pack))
 }
 
 /// Who this process is, for those who find the image held.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use segvm_blockcache::{
-    BlockId, BlockIndex, Layout, PackId, Place, Store, StoreError, Tree, TreeError, TreeId,
+    BlockId, BlockIndex, Layout, PackId, Place, Store, StoreError, Tree, TreeError,
 };
 use segvm_home::SegmentRecord;
 
@@ -50,7 +50,7 @@ pub(crate) fn plan(store: &Store, records: &[&SegmentRecord]) -> Result<Vec<Plan
             source,
         };
         let mut tree = Tree::open(store, record.tree).map_err(in_tree)?;
-        let mut layout = layout(store, record.tree)?;
+        let mut layout = layout(store, record)?;
         let mut loose = Vec::new();
         if !along.is_empty() {
             tree = loosen(store, &along, &tree, &mut layout, &mut loose).map_err(in_tree)?;
@@ -77,23 +77,30 @@ pub(crate) fn plan(store: &Store, records: &[&SegmentRecord]) -> Result<Vec<Plan
     Ok(plans)
 }
 
-/// Where a tree's blocks lie: as its extent map says, or as tree and packs say.
-fn layout(store: &Store, tree: TreeId) -> Result<Layout, OpenError> {
-    let Some(kept) = store.load_extents(tree) else {
-        return Ok(store.rebuild_extents(tree)?);
-    };
-    // Another session may have saved it of the same tree, in its own pack.
-    if store.has_all_of(&kept) {
-        return Ok(kept);
+/// Where a segment's blocks lie: as the extent map of its tree says, or as tree and packs say. A map is a cache: one that
+/// names what is not there is as good as none.
+fn layout(store: &Store, record: &SegmentRecord) -> Result<Layout, OpenError> {
+    let mut lost = None;
+    if let Some(kept) = store.load_extents(record.tree) {
+        // Another session may have saved it of the same tree, in its own pack.
+        if store.has_all_of(&kept) {
+            return Ok(kept);
+        }
+        lost = missing(store, kept.packs());
     }
-    store.rebuild_extents(tree).map_err(|absent| {
-        // The map knows which pack it is that is lost.
-        let mut lost = kept.packs().into_iter().filter_map(|pack| {
-            let lost = store.sealed_file(pack).err();
-            lost.filter(|error| !matches!(error, StoreError::NotSealed { .. }))
-        });
-        lost.next().map_or_else(|| absent.into(), OpenError::from)
+    let layout = store.rebuild_extents(record.tree);
+    layout.map_err(|source| {
+        let segment = record.name.clone();
+        let error = OpenError::Layout { segment, source };
+        error.with_lost(lost.map(|pack| store.pack_path(pack)))
     })
+}
+
+/// The first of some packs that is not there.
+pub(super) fn missing(store: &Store, packs: impl IntoIterator<Item = PackId>) -> Option<PackId> {
+    let missing =
+        |pack: &PackId| matches!(store.sealed_file(*pack), Err(StoreError::Missing { .. }));
+    packs.into_iter().find(missing)
 }
 
 /// Takes out of layout and tree what lies in packs that are only read along. The tree is one that was never stored: no node

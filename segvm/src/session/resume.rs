@@ -133,7 +133,7 @@ pub(crate) fn show(
     segment.settle();
     let mut block = vec![0; shared.block_size.bytes()];
     for Loose { index, id, place } in loose {
-        store.read_place(&id, place, &mut block)?;
+        store.read_best(&id, place, &mut block)?;
         let range = shared.block(index);
         // SAFETY: the block is committed memory of this segment (a tree has none beyond its length) that nobody else uses yet.
         unsafe { world.kernel.fill(range.start(), &block) }?;
@@ -261,7 +261,7 @@ fn read_in(
                 segment: shared.name.clone(),
             });
         };
-        store.read_place(&id, place, &mut block)?;
+        store.read_best(&id, place, &mut block)?;
         // SAFETY: the block is committed memory of this segment that nobody else uses yet.
         unsafe { world.kernel.fill(shared.block(index).start(), &block) }?;
     }

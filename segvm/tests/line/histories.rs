@@ -5,18 +5,7 @@ use std::collections::BTreeMap;
 
 use segvm::{CheckpointError, OpenError, Rounds, Verify};
 
-use super::*;
-
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n as u64) as usize
-    }
-}
+use super::{support::Rng, *};
 
 type Bytes = Vec<u8>;
 

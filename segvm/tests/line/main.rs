@@ -11,8 +11,11 @@
 
 mod branches;
 mod histories;
+mod lost;
 mod orphans;
 mod readers;
+#[path = "../support/mod.rs"]
+mod support;
 mod verifying;
 
 use std::{path::Path, sync::Arc};

@@ -11,14 +11,32 @@ mod pack_support;
 
 use fsck_support::{OLD, OPEN, block, bytes_of, flip, mark, open, pack_path, small};
 use pack_support::paint;
-use segvm_blockcache::{ReadError, StoreError, View, reachable};
+use std::sync::Arc;
+
+use segvm_blockcache::{PackId, PackMark, ReadError, Store, StoreError, reachable};
+
+/// A store, and the packs that some marks speak of, read up to there.
+fn look(
+    disk: &Arc<dyn segvm_blockcache::disk::Disk>,
+    marks: &[PackMark],
+) -> Result<Arc<Store>, StoreError> {
+    let store = open(disk);
+    for mark in marks {
+        store.read_along(*mark)?;
+    }
+    Ok(store)
+}
 
 #[test]
 fn a_marked_pack_is_read_up_to_its_mark_and_stays_as_it_is() {
     let small = small();
     let before = bytes_of(&*small.disk, &pack_path(OPEN));
     let marked = small.marks[0].mark;
-    let view = View::open(open(&small.disk), &[marked, mark(OPEN, 0), mark(OLD, 9)]).unwrap();
+    let view = look(
+        &small.disk,
+        &[marked, mark(OPEN, 0), mark(OLD, 9), mark(PackId(77), 9)],
+    )
+    .unwrap();
     let mut out = vec![0; 4096];
     for seed in [1, 2, 4] {
         view.read_block(&block(seed), &mut out).unwrap();
@@ -33,10 +51,10 @@ fn a_marked_pack_is_read_up_to_its_mark_and_stays_as_it_is() {
     for root in &small.roots {
         let mut blocks = 0;
         let into = |_| segvm_blockcache::Descend::Into;
-        reachable(&view, root.tree, into, |_, _| blocks += 1).unwrap();
+        reachable(&*view, root.tree, into, |_, _| blocks += 1).unwrap();
         assert_eq!(blocks, 3);
     }
-    let without = View::open(open(&small.disk), &[]).unwrap();
+    let without = look(&small.disk, &[]).unwrap();
     let absent = without.read_block(&block(4), &mut out);
     assert!(
         matches!(absent, Err(ReadError::Absent { .. })),
@@ -55,7 +73,7 @@ fn damage_before_the_mark_is_named() {
         .position(|window| window == paint(4, 4096))
         .unwrap();
     flip(&*small.disk, &pack_path(OPEN), at + 9, 1);
-    let view = View::open(open(&small.disk), &[marked]).unwrap();
+    let view = look(&small.disk, &[marked]).unwrap();
     let damaged = view.read_block(&block(4), &mut vec![0; 4096]);
     assert!(
         matches!(damaged, Err(ReadError::Damaged { offset, .. }) if offset == at as u64),
@@ -63,7 +81,7 @@ fn damage_before_the_mark_is_named() {
     );
     // The header of its first batch.
     flip(&*small.disk, &pack_path(OPEN), 2 * 4096 + 9, 1);
-    let refused = View::open(open(&small.disk), &[marked]);
+    let refused = look(&small.disk, &[marked]);
     assert!(
         matches!(refused, Err(StoreError::Damaged { .. })),
         "{refused:?}"
