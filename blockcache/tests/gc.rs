@@ -11,7 +11,7 @@ use segvm_blockcache::{
     Alone, BlockIndex, BlockSize, Layout, NodeSource, PackId, Store, StoreError, Tree, TreeRoot,
     disk::{Disk, MemDisk, RealDisk},
     fsck::Depth,
-    gc::{GcError, Mode, Options, Report, Why, collect},
+    gc::{GcError, Mode, Options, Progress, Report, Why, collect},
 };
 
 use fsck_support::{
@@ -26,7 +26,7 @@ const COLLECT: Options = Options {
 
 fn gc(small: &Small, options: Options) -> Result<Report, GcError> {
     let alone = Alone::open(small.disk.clone(), Path::new("/store"))?;
-    collect(&alone, &small.roots, &small.marks, options)
+    collect(&alone, &small.roots, &small.marks, options, &mut |_| ())
 }
 
 fn names(disk: &dyn Disk, dir: &str) -> Vec<String> {
@@ -351,4 +351,51 @@ fn whoever_has_a_store_open_keeps_a_collection_out() {
         drop(kept);
         Store::open(disk, root.to_owned()).unwrap();
     }
+}
+
+#[test]
+fn progress_counts_what_there_is_and_what_is_done() {
+    let disk = memory();
+    let store = open(&disk);
+    let needed: Vec<u64> = (0..4).collect();
+    let with_dead: Vec<u64> = (0..40).collect();
+    let mostly_dead = tree(&store, PackId(5), &with_dead, &needed);
+    tree(&store, PackId(6), &[100], &[100]);
+    drop(store);
+    let small = with(disk, vec![mostly_dead]);
+    let alone = Alone::open(small.disk.clone(), Path::new("/store")).unwrap();
+    let options = Options {
+        mode: Mode::Collect,
+        ..Options::default()
+    };
+    let mut told = Vec::new();
+    let report = collect(&alone, &small.roots, &[], options, &mut |at| told.push(at)).unwrap();
+    let rewritten = report.rewritten;
+    assert!(rewritten > 4 * 4096, "{report:?}");
+    let (mut expected, mut again) = (Vec::new(), Vec::new());
+    for done in 1..=2 {
+        expected.push(Progress::Looking { done, total: 2 });
+    }
+    expected.push(Progress::Marking { done: 1, total: 1 });
+    for at in told.iter().copied() {
+        if let Progress::Rewriting { done, total } = at {
+            assert_eq!(total, rewritten);
+            again.push(done);
+        } else if !expected.contains(&at) {
+            expected.push(at);
+        }
+    }
+    // Four blocks, and a node and a head.
+    assert!(
+        again.is_sorted() && again.len() == 6 && again.last() == Some(&rewritten),
+        "{again:?}"
+    );
+    for done in 1..=2 {
+        assert!(
+            told.contains(&Progress::Removing { done, total: 2 }),
+            "{told:?}"
+        );
+    }
+    let first = &told[..3];
+    assert_eq!(first, &expected[..3]);
 }

@@ -31,7 +31,7 @@ const COLLECT: Options = Options {
 
 fn gc(small: &Small, options: Options) -> Result<Report, GcError> {
     let alone = Alone::open(small.disk.clone(), Path::new("/store"))?;
-    collect(&alone, &small.roots, &small.marks, options)
+    collect(&alone, &small.roots, &small.marks, options, &mut |_| ())
 }
 
 /// Packs with these blocks, each with the tree of its own blocks and those of all before.

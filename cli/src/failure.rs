@@ -9,7 +9,7 @@ use segvm_blockcache::{
 };
 use segvm_home::{
     AcquireError, HomeError, ImageName, ImageRef, LogError, PublishError, RemoveError,
-    ResolveError, TagError,
+    ResolveError, RootsError, TagError,
 };
 
 use crate::exit::Code;
@@ -98,6 +98,8 @@ pub(crate) enum Failure {
         image: ImageName,
         source: segvm_blockcache::MarksError,
     },
+    #[error(transparent)]
+    Roots(#[from] RootsError),
     #[error("segment {segment} cannot be read")]
     Tree { segment: String, source: TreeError },
     #[error("segment {segment}, block {index}: {source}")]
@@ -171,6 +173,8 @@ impl Failure {
             | Self::Schema { .. }
             | Self::Heap { .. }
             | Self::RootFlaws { .. } => Code::Corrupt,
+            Self::Roots(RootsError::Home(error)) => of_home(error),
+            Self::Roots(_) => Code::Corrupt,
             Self::Output(source) | Self::Write { source, .. } | Self::Read { source, .. } => {
                 of_io(source)
             }
@@ -240,9 +244,10 @@ impl Failure {
             Self::Acquire(AcquireError::Held { .. }) => {
                 "end that program, or take the image from it with `segvm steal`"
             }
-            Self::Marks { .. } | Self::Tree { .. } | Self::Block { .. } => {
-                "`segvm fsck --deep` says what is damaged and whom it touches"
-            }
+            Self::Marks { .. }
+            | Self::Roots(RootsError::Marks { .. })
+            | Self::Tree { .. }
+            | Self::Block { .. } => "`segvm fsck --deep` says what is damaged and whom it touches",
             Self::RootTwice { .. } => "say which with `--segment NAME`",
             Self::HeapVersion { .. } => "use the segvm that the program was built with",
             Self::Schema { .. } | Self::Heap { .. } | Self::RootFlaws { .. } => {

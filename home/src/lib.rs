@@ -11,6 +11,7 @@
 //! | `home` | the traits [`Home`] and [`Lease`]: read, acquire, publish |
 //! | `lease` | who may add a commit: the rules, without I/O and without a clock |
 //! | `history` | an image's commits through its branch points, and who wrote them |
+//! | `roots` | what all images need of a store, for a collection and for a check |
 //! | `error` | why not, per operation |
 //! | `dir` | the home of one store |
 
@@ -21,6 +22,7 @@ mod history;
 mod home;
 pub mod lease;
 mod name;
+mod roots;
 mod time;
 
 pub use commit::{
@@ -31,6 +33,7 @@ pub use error::{AcquireError, HomeError, PublishError, RemoveError, ResolveError
 pub use history::{Author, BRANCHED_FROM, History, authors};
 pub use home::{Holder, Home, ImageState, Lease, Log, Record, Tag};
 pub use name::{ImageName, ImageRef, ParseNameError, ParseRefError, Ref};
+pub use roots::{Roots, RootsError};
 pub use time::Timestamp;
 
 /// Decodes arbitrary bytes as a commit, as a log, as a lease and as a tag: what a fuzzer calls. Must never panic, and whatever decodes

@@ -6,10 +6,12 @@ use std::{
     path::PathBuf,
 };
 
+use super::Progress;
 use crate::{
     disk::Open,
     id::{PackId, TreeId},
     pack::{
+        format::len64,
         sealed::{SealedError, SealedPack, index_of},
         walk::walk,
     },
@@ -66,6 +68,7 @@ impl Inventory {
         store: &Store,
         roots: &[TreeRoot],
         marks: &[ImageMark],
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<Self, StoreError> {
         let (maps, drafts) = list_maps(store, roots)?;
         let mapped: HashSet<PackId> = maps.iter().flat_map(|map| &map.packs).copied().collect();
@@ -80,7 +83,8 @@ impl Inventory {
             .map_err(|source| StoreError::io("list", dir, source))?;
         let (mut orphans, mut damaged) = (Vec::new(), Vec::new());
         let mut found = Vec::new();
-        for id in ids {
+        let total = len64(ids.len());
+        for (done, id) in (1..).zip(ids) {
             let len = file_len(store, id)?;
             match look(store, id, marked.get(&id).copied()) {
                 Found::Held(held) => {
@@ -95,6 +99,7 @@ impl Inventory {
                 Found::Orphan => orphans.push((id, len)),
                 Found::Damaged => damaged.push((id, len)),
             }
+            progress(Progress::Looking { done, total });
         }
         // An unsealed pack serves the image that marks it and no other, so it keeps only what nobody else has; and the
         // seal of a marked one may be seen and yet not be durable. Then what a map shows, then what is long: so that

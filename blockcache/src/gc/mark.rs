@@ -1,9 +1,9 @@
 //! From the roots to everything that they need. Whatever cannot be followed ends the collection.
 
-use super::{GcError, inventory::Inventory};
+use super::{GcError, Progress, inventory::Inventory};
 use crate::{
     id::{BlockId, NodeId},
-    pack::format::Kind,
+    pack::format::{Kind, len64},
     root::TreeRoot,
     store::catalog::{Catalog, Spot},
     tree::{DecodeError, TreeObject, decode_any},
@@ -48,7 +48,11 @@ pub(super) struct Marked {
 }
 
 impl Marked {
-    pub(super) fn from_roots(inventory: &Inventory, roots: &[TreeRoot]) -> Result<Self, GcError> {
+    pub(super) fn from_roots(
+        inventory: &Inventory,
+        roots: &[TreeRoot],
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self, GcError> {
         let catalog = &inventory.catalog;
         let packs = catalog.packs();
         let mut marked = Self {
@@ -60,13 +64,15 @@ impl Marked {
             blocks: 0,
             nodes: 0,
         };
-        for root in roots {
+        let total = len64(roots.len());
+        for (done, root) in (1..).zip(roots) {
             Marking {
                 catalog,
                 marked: &mut marked,
                 root,
             }
             .tree()?;
+            progress(Progress::Marking { done, total });
         }
         Ok(marked)
     }

@@ -168,11 +168,45 @@ pub enum GcError {
     Store(#[from] StoreError),
 }
 
+/// How far a collection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// What there is: packs.
+    Looking {
+        /// Done so far.
+        done: u64,
+        /// In all.
+        total: u64,
+    },
+    /// What is needed: roots.
+    Marking {
+        /// Done so far.
+        done: u64,
+        /// In all.
+        total: u64,
+    },
+    /// Bytes of blocks and nodes that are written again.
+    Rewriting {
+        /// Done so far.
+        done: u64,
+        /// In all; less comes of it where a pack turns out to be damaged.
+        total: u64,
+    },
+    /// Packs that go.
+    Removing {
+        /// Done so far.
+        done: u64,
+        /// In all.
+        total: u64,
+    },
+}
+
 /// Frees what neither roots nor marks need.
 ///
 /// `roots` are all of them: the trees of every commit of every image, tag and pin. `marks` are those of every image's
 /// newest record; a marked pack always stays, since whoever opens the image asks for it. Both were read since the store
-/// is held alone.
+/// is held alone. `progress` is told of every pack and every root.
 ///
 /// - **Cost**: reads every node that a root reaches; what is written again; and, before a pack goes of which another
 ///   has a copy, that copy. Memory as of a check.
@@ -183,6 +217,7 @@ pub fn collect(
     roots: &[TreeRoot],
     marks: &[ImageMark],
     options: Options,
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, GcError> {
     let store = alone.store();
     let span = spans::span!(
@@ -194,16 +229,16 @@ pub fn collect(
         bytes_freed = spans::Empty,
         bytes_rewritten = spans::Empty,
     );
-    let inventory = Inventory::take(store, roots, marks)?;
+    let inventory = Inventory::take(store, roots, marks, progress)?;
     let marking = spans::span!(DEBUG, "mark");
-    let marked = Marked::from_roots(&inventory, roots)?;
+    let marked = Marked::from_roots(&inventory, roots, progress)?;
     drop(marking);
     let mut plan = Plan::make(&inventory, &marked, options);
     let made = match options.mode {
         Mode::Plan => Vec::new(),
         Mode::Collect => {
             let _rewriting = spans::span!(DEBUG, "rewrite");
-            let made = rewrite::rewrite(store, &inventory, &marked, &mut plan)?;
+            let made = rewrite::rewrite(store, &inventory, &marked, &mut plan, progress)?;
             plan.settle(&inventory, &marked);
             made
         }
@@ -211,7 +246,7 @@ pub fn collect(
     let report = plan.report(&inventory, &marked, made);
     if options.mode == Mode::Collect {
         let _sweeping = spans::span!(DEBUG, "sweep");
-        sweep::sweep(store, &inventory, &marked, &plan)?;
+        sweep::sweep(store, &inventory, &marked, &plan, progress)?;
     }
     spans::record!(
         span,

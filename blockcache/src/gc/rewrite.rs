@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    GcError,
+    GcError, Progress,
     inventory::Inventory,
     mark::Marked,
     plan::{Fate, Plan, entries},
@@ -34,15 +34,22 @@ pub(super) fn rewrite(
     inventory: &Inventory,
     marked: &Marked,
     plan: &mut Plan,
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<PackId>, GcError> {
     let mut made = Vec::new();
     let mut writer = store.writer(WriterOptions::default());
     let catalog = &inventory.catalog;
-    for number in 0..inventory.packs.len() {
-        if plan.fate(number) != Fate::Rewrite {
-            continue;
-        }
-        match copy(catalog, marked, number, &mut writer) {
+    let bytes = |number: usize| marked.copies.get(number).map_or(0, |copies| copies.bytes);
+    let again = |number: &usize| plan.fate(*number) == Fate::Rewrite;
+    let again: Vec<usize> = (0..inventory.packs.len()).filter(again).collect();
+    let total = again.iter().map(|number| bytes(*number)).sum();
+    let mut done = 0;
+    for number in again {
+        let mut copied = |bytes| {
+            done += bytes;
+            progress(Progress::Rewriting { done, total });
+        };
+        match copy(catalog, marked, number, &mut writer, &mut copied) {
             Ok(true) => {}
             Ok(false) => plan.keep(number),
             Err(error) => {
@@ -83,6 +90,7 @@ fn copy(
     marked: &Marked,
     number: usize,
     writer: &mut PackWriter,
+    copied: &mut dyn FnMut(u64),
 ) -> Result<bool, PackError> {
     let Some(pack) = catalog.pack(number) else {
         return Ok(false);
@@ -102,6 +110,7 @@ fn copy(
             Some(Kind::Node) => copy_node(catalog, &spot, writer)?,
             None => false,
         };
+        copied(u64::from(entry.stored()));
     }
     Ok(whole)
 }

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, io, path::Path, sync::Arc};
 
 use super::{
+    Progress,
     inventory::{Inventory, Map},
     mark::Marked,
     plan::{Fate, Plan, map_goes},
@@ -10,6 +11,7 @@ use super::{
 use crate::{
     disk::Open,
     id::{PackId, TreeId},
+    pack::format::len64,
     store::{Store, StoreError},
 };
 
@@ -26,6 +28,7 @@ pub(super) fn sweep(
     inventory: &Inventory,
     marked: &Marked,
     plan: &Plan,
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<(), StoreError> {
     let doomed = plan.doomed(inventory);
     if !doomed.is_empty() {
@@ -39,7 +42,7 @@ pub(super) fn sweep(
     if !maps.is_empty() {
         sync(store, store.extents_dir())?;
     }
-    remove_packs(store, &doomed)?;
+    remove_packs(store, &doomed, progress)?;
     for tree in maps.iter().filter_map(|map| map.tree) {
         let _made_by_whoever_needs_it = make_map(store, tree);
     }
@@ -66,7 +69,11 @@ fn sync_kept(
     Ok(())
 }
 
-fn remove_packs(store: &Arc<Store>, doomed: &HashSet<PackId>) -> Result<(), StoreError> {
+fn remove_packs(
+    store: &Arc<Store>,
+    doomed: &HashSet<PackId>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), StoreError> {
     if doomed.is_empty() {
         return Ok(());
     }
@@ -74,8 +81,10 @@ fn remove_packs(store: &Arc<Store>, doomed: &HashSet<PackId>) -> Result<(), Stor
     let mut packs: Vec<PackId> = doomed.iter().copied().collect();
     packs.sort_unstable();
     store.forget_packs(&packs);
-    for pack in packs {
+    let total = len64(packs.len());
+    for (done, pack) in (1..).zip(packs) {
         remove(store, &store.pack_path(pack))?;
+        progress(Progress::Removing { done, total });
     }
     sync(store, store.packs_dir())
 }

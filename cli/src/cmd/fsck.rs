@@ -1,6 +1,6 @@
 //! `segvm fsck`: whether everything is what it should be, and whom it touches where it is not.
 
-use std::{collections::BTreeSet, io::IsTerminal as _, time::Instant};
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -9,12 +9,13 @@ use segvm_blockcache::{
     fsck::{Depth, Finding, Options, Progress, Report, Severity, check},
 };
 
-use super::roots::Roots;
+use segvm_home::Roots;
+
 use crate::{
     exit::Code,
     failure::Failure,
     local::Local,
-    output::{Output, Paint, bytes, count, counted},
+    output::{Meter, Output, Paint, bytes, count, counted},
 };
 
 /// An image of which not all that it needs is known.
@@ -30,7 +31,7 @@ pub(super) fn run(local: &Local, deep: bool, out: &mut Output) -> Result<Code, F
     let mut unread = Vec::new();
     for image in local.home.images()? {
         let mut read = || {
-            roots.add(local, &image)?;
+            roots.add(&local.home, &image)?;
             // The lease is no root, and an image whose lease cannot be read cannot be opened.
             local.home.holder(&image)?;
             Ok(())
@@ -50,9 +51,7 @@ pub(super) fn run(local: &Local, deep: bool, out: &mut Output) -> Result<Code, F
         &roots.trees,
         &roots.marks,
         options,
-        &mut |progress| {
-            meter.show(progress);
-        },
+        &mut |progress| meter.show(|| text(progress)),
     )?;
     meter.clear();
     if out.is_json() {
@@ -64,46 +63,18 @@ pub(super) fn run(local: &Local, deep: bool, out: &mut Output) -> Result<Code, F
     Ok(if harm { Code::Corrupt } else { Code::Success })
 }
 
-/// A line on stderr that is written over, where stderr is a terminal.
-struct Meter {
-    shown: bool,
-    /// When it was written last: a terminal is slower than a check.
-    last: Option<Instant>,
-}
-
-impl Meter {
-    fn new(out: &Output) -> Self {
-        Self {
-            shown: std::io::stderr().is_terminal() && !out.is_json(),
-            last: None,
+fn text(progress: Progress) -> Option<String> {
+    match progress {
+        Progress::Packs { done, total } => {
+            Some(format!("packs: {} of {}", bytes(done), bytes(total)))
         }
-    }
-
-    fn show(&mut self, progress: Progress) {
-        let recent = |last: Instant| last.elapsed().as_millis() < 100;
-        if !self.shown || self.last.is_some_and(recent) {
-            return;
+        Progress::Trees { done, total } => {
+            Some(format!("trees: {} of {}", count(done), count(total)))
         }
-        self.last = Some(Instant::now());
-        let text = match progress {
-            Progress::Packs { done, total } => {
-                format!("packs: {} of {}", bytes(done), bytes(total))
-            }
-            Progress::Trees { done, total } => {
-                format!("trees: {} of {}", count(done), count(total))
-            }
-            Progress::Maps { done, total } => {
-                format!("extent maps: {} of {}", count(done), count(total))
-            }
-            _ => return,
-        };
-        eprint!("\r\x1b[K{text}");
-    }
-
-    fn clear(&self) {
-        if self.last.is_some() {
-            eprint!("\r\x1b[K");
+        Progress::Maps { done, total } => {
+            Some(format!("extent maps: {} of {}", count(done), count(total)))
         }
+        _ => None,
     }
 }
 

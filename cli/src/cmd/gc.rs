@@ -6,35 +6,69 @@ use serde_json::json;
 
 use segvm_blockcache::{
     Alone,
-    gc::{Mode, Options, Report, Why, collect},
+    gc::{Mode, Options, Progress, Report, Why, collect},
 };
+use segvm_home::Roots;
 
-use super::roots::Roots;
 use crate::{
     failure::Failure,
     local::Local,
-    output::{Align, Output, Paint, Table, bytes, counted},
+    output::{Align, Meter, Output, Paint, Table, bytes, count, counted},
 };
 
 pub(super) fn run(local: &Local, dry_run: bool, out: &mut Output) -> Result<(), Failure> {
     local.must_be_there()?;
     // Alone first, then the roots: nobody gives a commit a name meanwhile.
     let alone = Alone::open(Arc::clone(&local.disk), &local.root)?;
-    let mut roots = Roots::default();
-    for image in local.home.images()? {
-        // One that cannot be read ends it: what it needs is not known.
-        roots.add(local, &image)?;
-    }
+    // An image that cannot be read ends it: what it needs is not known.
+    let roots = Roots::of(&local.home)?;
     let options = Options {
         mode: if dry_run { Mode::Plan } else { Mode::Collect },
         ..Options::default()
     };
-    let report = collect(&alone, &roots.trees, &roots.marks, options)?;
+    let mut meter = Meter::new(out);
+    let report = collect(
+        &alone,
+        &roots.trees,
+        &roots.marks,
+        options,
+        &mut |progress| {
+            meter.show(|| text(progress));
+        },
+    );
+    meter.clear();
+    let report = report?;
     drop(alone);
     if out.is_json() {
         return out.json(&to_json(dry_run, &report));
     }
     show(dry_run, &report, &roots, out)
+}
+
+fn text(progress: Progress) -> Option<String> {
+    match progress {
+        Progress::Looking { done, total } => Some(format!(
+            "looking: {} of {}",
+            count(done),
+            counted(total, "pack")
+        )),
+        Progress::Marking { done, total } => Some(format!(
+            "marking: {} of {}",
+            count(done),
+            counted(total, "tree")
+        )),
+        Progress::Rewriting { done, total } => Some(format!(
+            "writing again: {} of {}",
+            bytes(done),
+            bytes(total)
+        )),
+        Progress::Removing { done, total } => Some(format!(
+            "removing: {} of {}",
+            count(done),
+            counted(total, "pack")
+        )),
+        _ => None,
+    }
 }
 
 fn why(why: Why) -> &'static str {

@@ -16,7 +16,6 @@ mod map;
 mod restore;
 mod rm;
 mod root;
-mod roots;
 mod seal;
 mod show;
 mod stats;

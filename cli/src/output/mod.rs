@@ -1,5 +1,6 @@
 //! What people and programs read: tables or JSON on stdout, notes and failures on stderr.
 
+mod meter;
 mod table;
 mod text;
 
@@ -11,6 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 pub(crate) use self::{
+    meter::Meter,
     table::{Align, Table},
     text::{age, bytes, count, counted, printable},
 };

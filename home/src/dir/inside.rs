@@ -18,7 +18,7 @@ use super::{
     turn::{NoTurn, Turn},
 };
 use crate::{
-    error::{AcquireError, PublishError},
+    error::{AcquireError, HomeError, PublishError},
     home::Holder,
     lease::{CommitRefusal, Grant, State, Token},
     name::ImageName,
@@ -236,6 +236,22 @@ pub(super) fn acquire_error(image: &ImageName, error: EnterError) -> AcquireErro
         }
         EnterError::File(error) => error.into(),
         EnterError::Log(error) => error.into(),
+    }
+}
+
+/// For the operations that change an image beside its line of commits: `busy` says that another process is in the middle
+/// of a change.
+pub(super) fn change_error<E: From<HomeError>>(
+    error: EnterError,
+    busy: impl FnOnce(u32) -> E,
+) -> E {
+    match error {
+        EnterError::Turn(NoTurn::Busy(pid)) => busy(pid),
+        EnterError::Turn(NoTurn::Io(path, source)) | EnterError::Io(path, source) => {
+            HomeError::Io { path, source }.into()
+        }
+        EnterError::File(error) => HomeError::from(error).into(),
+        EnterError::Log(error) => HomeError::from(error).into(),
     }
 }
 

@@ -10,9 +10,8 @@ use segvm_blockcache::disk::Disk;
 use super::{
     DirHome,
     grant::LeaseRecord,
-    inside::{EnterError, WriterLock, known},
+    inside::{EnterError, WriterLock, change_error, known},
     tags,
-    turn::NoTurn,
 };
 use crate::{
     error::{HomeError, RemoveError},
@@ -112,15 +111,8 @@ pub(super) fn clear(disk: &dyn Disk, dir: &Path) -> Result<(), (PathBuf, io::Err
 }
 
 fn failed(image: &ImageName, error: EnterError) -> RemoveError {
-    match error {
-        EnterError::Turn(NoTurn::Busy(pid)) => RemoveError::Busy {
-            image: image.clone(),
-            pid,
-        },
-        EnterError::Turn(NoTurn::Io(path, source)) | EnterError::Io(path, source) => {
-            HomeError::Io { path, source }.into()
-        }
-        EnterError::File(error) => HomeError::from(error).into(),
-        EnterError::Log(error) => HomeError::from(error).into(),
-    }
+    change_error(error, |pid| RemoveError::Busy {
+        image: image.clone(),
+        pid,
+    })
 }

@@ -20,7 +20,12 @@ use segvm_blockcache::{
     disk::{Disk, Open},
 };
 
-use super::{DirHome, frame::MARK_MAX, inside::EnterError, names, turn::NoTurn};
+use super::{
+    DirHome,
+    frame::MARK_MAX,
+    inside::{EnterError, change_error},
+    names,
+};
 use crate::{
     commit::{COMMIT_MAX, Commit},
     error::{HomeError, TagError},
@@ -175,17 +180,10 @@ impl DirHome {
 }
 
 fn failed(image: &ImageName, error: EnterError) -> TagError {
-    match error {
-        EnterError::Turn(NoTurn::Busy(pid)) => TagError::Busy {
-            image: image.clone(),
-            pid,
-        },
-        EnterError::Turn(NoTurn::Io(path, source)) | EnterError::Io(path, source) => {
-            HomeError::Io { path, source }.into()
-        }
-        EnterError::File(error) => HomeError::from(error).into(),
-        EnterError::Log(error) => HomeError::from(error).into(),
-    }
+    change_error(error, |pid| TagError::Busy {
+        image: image.clone(),
+        pid,
+    })
 }
 
 /// Removes all tags in an image's directory.
