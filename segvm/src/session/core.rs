@@ -14,6 +14,7 @@ use segvm_blockcache::{CommitId, Marks, PackWriter, Store, TreeId, WriterOptions
 use segvm_home::{
     BRANCHED_FROM, Commit, DirHome, Holder, ImageName, Record, SegmentRecord, Timestamp,
     WriterLease,
+    lease::{Checkout, Token},
 };
 
 use super::{cause::Resumed, verify::Verify};
@@ -83,6 +84,8 @@ pub(crate) struct State {
     pub(crate) broken: Option<String>,
     /// Set by restore: the next commit notes it.
     pub(crate) restored_from: Option<CommitId>,
+    /// Set while a session without a lease commits.
+    pub(super) unleased: bool,
     /// The image that the next commit, the first of a new one, is branched off.
     pub(super) branched_from: Option<ImageName>,
     /// Who took the image over; set with the first commit that was refused for it.
@@ -112,7 +115,7 @@ impl Core {
 
     /// Makes the captured trees the newest checkpoint. Durability, in order:
     ///
-    /// 1. sync the pack: blocks, nodes, directory, header;
+    /// 1. sync the pack: blocks, nodes, directory, header (without a lease: seal it);
     /// 2. append the record, which carries the commit and the mark up to where the pack is durable;
     /// 3. sync the record's file.
     ///
@@ -123,7 +126,13 @@ impl Core {
         trees: Vec<TreeId>,
         saved: &mut Saved,
     ) -> Result<(), CheckpointError> {
-        state.writer(self).sync()?;
+        if state.unleased {
+            // Whoever is the image's next writer seals what its records mark, and this session may live then.
+            state.seal()?;
+            self.store.settle()?;
+        } else {
+            state.writer(self).sync()?;
+        }
         let mut records: Vec<SegmentRecord> = state
             .segments
             .iter()
@@ -151,19 +160,15 @@ impl Core {
             segments: records,
             attributes: state.notes(),
         };
-        let mut marks = state.orphans.clone();
-        if let Some(mark) = state.writer(self).mark()
-            && !marks.set(mark)
-        {
-            return Err(CheckpointError::Broken {
-                reason: "too many packs of this session could not be sealed".into(),
-            });
-        }
-        let Some(lease) = &mut state.lease else {
-            return Err(state.no_lease(self));
+        let marks = state.marks(self)?;
+        let head = match &mut state.lease {
+            Some(lease) => {
+                lease.publish(&commit, &marks.encode())?;
+                lease.head().cloned()
+            }
+            None => self.commit_unleased(state, &commit, &marks)?,
         };
-        let commit_id = lease.publish(&commit, &marks.encode())?;
-        let head = lease.head().cloned();
+        let commit_id = head.as_ref().map_or(saved.commit, |head| head.commit_id);
         saved.sequence = head.as_ref().map_or(0, |head| head.seq + 1);
         *self.newest.lock() = Some(commit_id);
         state.head = head;
@@ -172,6 +177,36 @@ impl Core {
         saved.commit = commit_id;
         saved.changed = true;
         Ok(())
+    }
+
+    /// Adds a commit without a lease: see [`Session::commit`](crate::Session::commit).
+    fn commit_unleased(
+        &self,
+        state: &State,
+        commit: &Commit,
+        marks: &Marks,
+    ) -> Result<Option<Record>, CheckpointError> {
+        if !state.unleased {
+            return Err(state.no_lease(self));
+        }
+        let image = self.image();
+        let checkout = Checkout {
+            token: None,
+            base: state.head.as_ref().map(|head| head.commit_id),
+        };
+        let made = self
+            .home
+            .commit(&image, checkout, commit, &marks.encode())?;
+        // Somebody may have followed it by now: the commit is found all the same.
+        let mut log = self.home.log(&image).ok().into_iter().flatten();
+        let found = log.find_map(|record| record.ok().filter(|record| record.commit_id == made));
+        Ok(Some(found.unwrap_or_else(|| Record {
+            seq: state.head.as_ref().map_or(0, |head| head.seq + 1),
+            commit_id: made,
+            commit: commit.clone(),
+            mark: marks.encode(),
+            token: Token::NONE,
+        })))
     }
 }
 
@@ -201,15 +236,43 @@ impl State {
         }
     }
 
-    /// Only who has a lease checkpoints.
+    /// Only who has a lease checkpoints, or who is about to ask the home for a commit without one.
     pub(crate) fn check_writer(&self, core: &Core) -> Result<(), CheckpointError> {
-        match self.lease {
-            Some(_) => Ok(()),
-            None => Err(self.no_lease(core)),
+        if self.lease.is_some() || self.unleased {
+            return Ok(());
         }
+        Err(self.no_lease(core))
     }
 
-    fn no_lease(&self, core: &Core) -> CheckpointError {
+    /// The marks of the next record: of every pack that is not sealed and that the image's commits may need.
+    fn marks(&mut self, core: &Core) -> Result<Marks, CheckpointError> {
+        let mut marks = self.orphans.clone();
+        let own = self.writer.as_ref().and_then(PackWriter::mark);
+        let mut fits = own.is_none_or(|mark| marks.set(mark));
+        if self.unleased
+            && let Some(head) = &self.head
+        {
+            // What a dead writer left is for the next one with a lease to complete.
+            let head = Marks::decode(&head.mark).map_err(|error| CheckpointError::Broken {
+                reason: error.to_string(),
+            })?;
+            for mark in head
+                .list()
+                .iter()
+                .filter(|mark| !core.store.has_sealed(mark.pack))
+            {
+                fits &= marks.set(*mark);
+            }
+        }
+        if fits {
+            return Ok(marks);
+        }
+        Err(CheckpointError::Broken {
+            reason: "too many packs of this session could not be sealed".into(),
+        })
+    }
+
+    pub(super) fn no_lease(&self, core: &Core) -> CheckpointError {
         match &self.orphaned {
             Some(by) => CheckpointError::Orphaned { by: by.clone() },
             None => CheckpointError::ReadOnly {

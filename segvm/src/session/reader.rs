@@ -3,7 +3,7 @@
 //! A pack that its writer still appends to can be mapped by nobody. What a commit needs of it is read in, as far as the
 //! record says that it is durable, and its hashes are checked.
 
-use segvm_blockcache::{CommitId, Marks, Store, StoreError};
+use segvm_blockcache::{CommitId, Marks, Store};
 use segvm_home::{DirHome, Home as _, ImageName, Record, Ref, Timestamp};
 
 use super::{
@@ -13,9 +13,9 @@ use super::{
     line::Lacking,
 };
 use crate::{
-    checkpoint::CheckpointError,
+    checkpoint::{self, CheckpointError, Rounds, Saved, Style},
     gate::Closing,
-    hooks,
+    hooks::{self, Reason},
     region::{self, Unfilled},
 };
 
@@ -38,12 +38,7 @@ pub(super) fn find(
 /// Makes readable what a commit's record marks, whoever may still append to it.
 pub(super) fn read_along(store: &Store, record: &Record) -> Result<(), OpenError> {
     for &mark in Marks::decode(&record.mark)?.list() {
-        match store.read_along(mark) {
-            Ok(()) => {}
-            // A collection wrote again what was still needed of it; if not, the tree that needs it says so.
-            Err(StoreError::Missing { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        store.read_along(mark)?;
     }
     Ok(())
 }
@@ -62,6 +57,35 @@ impl Session {
         region::fill_all(&self.core, regions)?;
         hooks::resume(&self.core, resumed)?;
         Ok(commit)
+    }
+
+    /// Makes what is in memory the image's newest commit although this session has no lease, if nobody has the image for writing
+    /// and it has no commit that is newer than the one which memory continues. The session stays a reader. For a writer it is
+    /// a [`checkpoint`](Session::checkpoint).
+    ///
+    /// - **Cost**: a checkpoint, and a pack that is sealed: this is for a change now and then.
+    /// - **Durable**: on `Ok`, yes. On `Err` the image is what it was, and so is memory.
+    /// - **Errors**: [`CheckpointError::Publish`] says who has the image ([`PublishError::Held`](segvm_home::PublishError::Held)), or
+    ///   that it has moved on ([`PublishError::Moved`](segvm_home::PublishError::Moved)): then
+    ///   [`branch_here`](Session::branch_here) keeps what changed.
+    pub fn commit(&self) -> Result<Saved, CheckpointError> {
+        let core = &self.core;
+        core.check_process()?;
+        core.gate.check_here(Closing::Writers)?;
+        core.hooks.check_here()?;
+        hooks::around(core, Reason::Checkpoint, || {
+            let mut slot = core.state.lock();
+            let state = slot.as_mut().ok_or(CheckpointError::Closed)?;
+            // Who was stolen from is told so, whoever has the image by now.
+            if state.orphaned.is_some() {
+                return Err(state.no_lease(core));
+            }
+            state.unleased = state.lease.is_none();
+            let style = Style::Checkpoint(Rounds::Auto);
+            let saved = checkpoint::run(core, state, style, &|_| ());
+            state.unleased = false;
+            saved
+        })
     }
 
     fn show_newest(&self) -> Result<(CommitId, Resumed, Vec<Unfilled>), OpenError> {

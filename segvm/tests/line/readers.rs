@@ -1,6 +1,7 @@
 //! Readers: many beside one writer, at any commit, with memory of their own.
 
 use segvm::{Cause, CheckpointError, OpenError};
+use segvm_home::PublishError;
 
 use super::*;
 
@@ -172,4 +173,93 @@ fn a_reader_follows_segments_that_come_and_grow() {
     let mut found = [0; 5];
     more_seen.read(90_000, &mut found).unwrap();
     assert_eq!(&found, b"grown");
+}
+
+fn why(error: CheckpointError) -> PublishError {
+    match error {
+        CheckpointError::Publish(why) => why,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_reader_commits_where_nobody_writes_and_nobody_was_faster() {
+    let disk = MemDisk::new();
+    let (writer, memory) = write(&disk, "notes");
+    say(&memory, "one");
+    writer.checkpoint().unwrap();
+    say(&memory, "two");
+    let two = writer.checkpoint().unwrap().commit;
+    let (first, mine) = read(&disk, "notes");
+    let (second, other) = read(&disk, "notes");
+    let (old, older) = read(&disk, "notes@-1");
+    say(&mine, "three");
+    let held = why(first.commit().unwrap_err());
+    assert!(matches!(held, PublishError::Held { pid, .. } if pid == std::process::id()));
+    assert_eq!(first.head(), Some(two));
+    assert_eq!(said(&mine), "three", "memory is what it was");
+    // Killed: its pack stays unsealed, and older commits need it.
+    drop(writer);
+    let three = first.commit().unwrap();
+    assert!(three.changed && first.head() == Some(three.commit));
+    assert!(!first.commit().unwrap().changed);
+    for (reader, memory) in [(&second, &other), (&old, &older)] {
+        say(memory, "too late");
+        let moved = why(reader.commit().unwrap_err());
+        assert!(
+            matches!(moved, PublishError::Moved { head, .. } if head == Some(three.commit)),
+            "{moved}"
+        );
+    }
+    // It goes on as what it was: a reader, whose next commit continues its own.
+    say(&mine, "four");
+    assert!(matches!(
+        first.checkpoint().unwrap_err(),
+        CheckpointError::ReadOnly { .. }
+    ));
+    first.commit().unwrap();
+    second.follow().unwrap();
+    assert_eq!(said(&other), "four");
+    // The next writer seals what the dead one left, and nothing of those who live.
+    let (next, memory) = write(&disk, "notes");
+    assert_eq!(said(&memory), "four");
+    say(&mine, "five");
+    why(first.commit().unwrap_err());
+    for (back, text) in [
+        ("-1", "three"),
+        ("-2", "two"),
+        ("-3", "one"),
+        ("-0", "four"),
+    ] {
+        next.restore(back).unwrap();
+        assert_eq!(said(&memory), text);
+    }
+    next.suspend().unwrap();
+    assert!(matches!(
+        why(first.commit().unwrap_err()),
+        PublishError::Moved { .. }
+    ));
+    first.branch_here("kept").unwrap();
+    drop(first);
+    assert_eq!(said(&write(&disk, "kept").1), "five");
+    assert_eq!(said(&write(&disk, "notes").1), "four");
+}
+
+#[test]
+fn an_orphan_does_not_commit_as_if_it_were_a_reader() {
+    let disk = MemDisk::new();
+    let (victim, memory) = write(&disk, "notes");
+    say(&memory, "saved");
+    victim.checkpoint().unwrap();
+    drop(steal(&disk, "notes"));
+    say(&memory, "lost");
+    for _ in 0..2 {
+        let error = victim.commit().unwrap_err();
+        assert!(matches!(error, CheckpointError::Orphaned { .. }), "{error}");
+    }
+    let (writer, memory) = write(&disk, "notes");
+    say(&memory, "a writer");
+    writer.commit().unwrap();
+    say(&memory, "later");
+    assert_eq!(writer.checkpoint().unwrap().sequence, 3);
 }
