@@ -47,6 +47,7 @@ pub(super) fn open_or_make(
         disk.create_dir_all(directory)
             .map_err(|source| StoreError::io("making a directory", *directory, source))?;
     }
+    sync(disk, root)?;
     let draft = root.join(format!("format.{}", std::process::id()));
     let write = || {
         let file = disk.open(&draft, Open::Create)?;
@@ -57,17 +58,20 @@ pub(super) fn open_or_make(
     write().map_err(|source| StoreError::io("write", &draft, source))?;
     disk.rename(&draft, &path)
         .map_err(|source| StoreError::io("rename", &draft, source))?;
-    for directory in [Some(root), root.parent()].into_iter().flatten() {
-        // A relative root of one component has an empty parent: the directory the process is in.
-        let directory = if directory.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            directory
-        };
-        disk.sync_dir(directory)
-            .map_err(|source| StoreError::io("sync of the directory", directory, source))?;
-    }
-    Ok(())
+    sync(disk, root)?;
+    root.parent().map_or(Ok(()), |above| sync(disk, above))
+}
+
+/// Makes the names in a directory durable.
+fn sync(disk: &dyn Disk, directory: &Path) -> Result<(), StoreError> {
+    // A relative root of one component has an empty parent: the directory the process is in.
+    let directory = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    };
+    disk.sync_dir(directory)
+        .map_err(|source| StoreError::io("sync of the directory", directory, source))
 }
 
 fn check(root: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
