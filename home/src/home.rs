@@ -68,6 +68,12 @@ pub type Log = Box<dyn Iterator<Item = Result<Record, LogError>> + Send>;
 
 /// Who owns images.
 pub trait Home: fmt::Debug + Send + Sync {
+    /// Makes durable what somebody began and did not live to finish, before anything relies on its having happened: an image
+    /// whose removal can be seen must not come back after what it needed was freed.
+    fn settle(&self) -> Result<(), HomeError> {
+        Ok(())
+    }
+
     /// The names of all images, sorted.
     fn images(&self) -> Result<Vec<ImageName>, HomeError>;
 

@@ -8,6 +8,7 @@
 //! | a checkpoint, a branch, a restore | who makes a commit has the store open, so it ended before, and is read; or is refused |
 //! | a tag | it names a commit that some log has, which is a root already. Only if that log belongs to another image, which is removed between the two reads, nobody would keep it: so who tags has the store open, too |
 //! | `rm` | takes roots away: what was read before is kept once more than needed. An image of which the name was listed and the log is gone has nothing |
+//! | an `rm` that was killed | it may be seen and not be durable: it is made so first ([`Home::settle`]), or the image would come back after its blocks went |
 //! | `steal` | grants a lease, names nothing. The thief's session has the store open |
 //! | a writer that was killed | its newest record may be seen and not be durable: then the next power cut makes the one before it the newest. Both are in the log, so both are roots; a pack that only the older one marks may be gone, and whoever opens the image passes over that |
 //!
@@ -59,6 +60,7 @@ impl Roots {
     /// - **Cost**: reads every log and every tag.
     /// - **Errors**: at the first record or tag that cannot be read: what is needed is not known then, and nothing may be freed.
     pub fn of(home: &(impl Home + ?Sized)) -> Result<Self, RootsError> {
+        home.settle()?;
         let mut roots = Self::default();
         for image in home.images()? {
             roots.add(home, &image)?;

@@ -189,7 +189,7 @@ fn rubble_is_cleared_by_the_next_record() {
         let before = disk.operations();
         drop(home(&disk).acquire(&notes(), holder()).unwrap());
         let acquiring = disk.operations() - before;
-        disk.power_off_at(disk.operations() + acquiring + 2);
+        disk.power_off_at(disk.operations() + acquiring + 3);
         assert_eq!(publish_until_failure(&home(&disk), 1, 2), 1);
         let disk = disk.crash();
         if log(&home(&disk)).len() == 2 {
@@ -309,4 +309,81 @@ fn ruins_longer_than_one_record_are_damage_and_not_an_empty_image() {
         matches!(error, HomeError::Log(LogError::NoRecord { .. })),
         "{error}"
     );
+}
+
+/// Kills whoever publishes commit 1 after commit 0, in the middle of operation `at` of the second publish. Answers whether
+/// that operation came at all.
+fn killed_in_the_second(disk: &CrashDisk, at: u64) -> bool {
+    let mut lease = home(disk).acquire(&notes(), holder()).unwrap();
+    lease.publish(&commit(0), b"").unwrap();
+    disk.power_off_at(disk.operations() + at);
+    let killed = lease.publish(&commit(1), b"").is_err();
+    drop(lease);
+    disk.power_off_at(u64::MAX);
+    killed
+}
+
+/// The head that a killed process left may not be durable. Whatever is promised after it stands on it.
+#[test]
+fn a_head_that_nobody_synced_is_durable_before_anything_that_follows_it() {
+    let mut unsynced = 0;
+    for at in 0.. {
+        let mut died = false;
+        for seed in 0..30 {
+            // The next one's publish is cut off at each of its operations in turn, and at none.
+            for cut in 0..8 {
+                let disk = CrashDisk::new(1000 * at + seed);
+                died = killed_in_the_second(&disk, at);
+                let mut lease = home(&disk).acquire(&notes(), holder()).unwrap();
+                let head = lease.head().unwrap().commit_id;
+                unsynced += u32::from(died && lease.head().unwrap().seq == 1);
+                disk.power_off_at(disk.operations() + cut);
+                let published = lease.publish(&commit(2), b"");
+                drop(lease);
+                let left = log(&home(&disk.crash()));
+                let ids: Vec<_> = left.iter().map(|record| record.commit_id).collect();
+                assert!(
+                    left.iter()
+                        .rev()
+                        .map(|record| record.seq)
+                        .eq(0..left.len() as u64)
+                );
+                if let Ok(published) = published {
+                    assert_eq!(ids[..2], [published, head], "killed at {at}, cut at {cut}");
+                }
+            }
+        }
+        if !died {
+            break;
+        }
+    }
+    assert!(unsynced > 0);
+}
+
+#[test]
+fn a_head_is_confirmed_before_it_is_told_as_durable() {
+    let mut unsynced = 0;
+    for at in 0.. {
+        let mut died = false;
+        for seed in 0..40 {
+            let disk = CrashDisk::new(1000 * at + seed);
+            died = killed_in_the_second(&disk, at);
+            let mut lease = home(&disk).acquire(&notes(), holder()).unwrap();
+            let head = lease.head().unwrap().clone();
+            unsynced += u32::from(died && head.seq == 1);
+            lease.confirm().unwrap();
+            let operations = disk.operations();
+            lease.confirm().unwrap();
+            assert_eq!(disk.operations(), operations, "once is enough");
+            let left = log(&home(&disk.crash()));
+            assert_eq!(
+                left[0].commit_id, head.commit_id,
+                "killed at {at}, seed {seed}"
+            );
+        }
+        if !died {
+            break;
+        }
+    }
+    assert!(unsynced > 0);
 }

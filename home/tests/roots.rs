@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use segvm_blockcache::{
     BlockSize, Marks, PackId, PackMark, TreeId,
-    disk::{Disk, MemDisk, Open},
+    disk::{CrashDisk, Disk, MemDisk, Open},
 };
 use segvm_home::{
     Commit, DirHome, Holder, ImageName, Ref, Roots, RootsError, SegmentKind, SegmentRecord,
@@ -30,7 +30,7 @@ fn holder() -> Holder {
     }
 }
 
-fn home(disk: &MemDisk) -> DirHome {
+fn home<D: Disk + Clone + 'static>(disk: &D) -> DirHome {
     DirHome::open(Arc::new(disk.clone()), PathBuf::from("/store"))
 }
 
@@ -158,4 +158,33 @@ fn what_cannot_be_read_is_an_error_and_never_less() {
     lease.publish(&commit(3), b"no marks").unwrap();
     let error = Roots::of(&store).unwrap_err();
     assert!(matches!(error, RootsError::Marks { image, .. } if image == name("b")));
+}
+
+/// Killed in the middle of a removal, of which a collection then knows; and then the power goes.
+#[test]
+fn an_image_that_is_no_root_any_more_does_not_come_back() {
+    let mut gone = 0;
+    for at in 0.. {
+        let mut died = false;
+        for seed in 0..20 {
+            let disk = CrashDisk::new(at * 100 + seed);
+            let store = home(&disk);
+            add(&store, "a", &[1, 2], 10);
+            disk.power_off_at(disk.operations() + at);
+            died = store.remove(&name("a"), &holder()).is_err();
+            disk.power_off_at(u64::MAX);
+            let roots = Roots::of(&store).unwrap();
+            let after = Roots::of(&home(&disk.crash())).unwrap();
+            if roots.commits == 0 {
+                gone += u32::from(died);
+                assert_eq!(after.commits, 0, "killed at {at}, seed {seed}");
+            } else {
+                assert_eq!(after.commits, 2, "killed at {at}, seed {seed}");
+            }
+        }
+        if !died {
+            break;
+        }
+    }
+    assert!(gone > 0);
 }

@@ -170,15 +170,14 @@ impl Appender {
         let log = self.log_file()?;
         // 2. Rubble of an earlier append is gone, and there is room ahead, all zeros.
         self.make_room(&log, offset, frame.len())?;
-        // 3. A head that another process left is written again as it is: if its sync failed there, the kernel takes
-        //    the pages for clean, and only a new write brings them to the disk.
+        // 3. The head before it is durable, where another process left it.
         self.prove_head(&log)?;
         // 4. The record.
         if let Err(source) = log.file.write_at(offset, &frame) {
             self.retract(&log, offset, frame.len());
             return Err(self.write_failed(offset, frame.len(), source));
         }
-        // 5. One sync for all of it.
+        // 5. One sync for it and the room ahead.
         if let Err(source) = log.file.sync() {
             self.health = Health::Poisoned;
             self.retract(&log, offset, frame.len());
@@ -263,16 +262,39 @@ impl Appender {
         }
     }
 
-    fn prove_head(&self, log: &LogFile) -> Result<(), PublishError> {
+    /// Whether the head is known to be durable.
+    pub(super) fn is_proven(&self) -> bool {
+        self.health == Health::Sound || self.tail.head.is_none()
+    }
+
+    /// Makes the head durable that another process left: it may have died before its sync, or have been told that it failed.
+    ///
+    /// - **Cost**: nothing, if it was done before or the head is one's own.
+    pub(super) fn prove(&mut self) -> Result<(), PublishError> {
+        match self.log.clone() {
+            Some(log) => self.prove_head(&log),
+            None => Ok(()),
+        }
+    }
+
+    /// Written again as it is: if its sync failed there, the kernel takes the pages for clean, and only a new write brings
+    /// them to the disk. And synced before the next record is written: a power cut may bring that one to the disk without this one.
+    fn prove_head(&mut self, log: &LogFile) -> Result<(), PublishError> {
+        self.check_sound()?;
         let (Health::HeadUnproven, Some(head)) = (self.health, &self.tail.head) else {
             return Ok(());
         };
         let mut bytes = vec![0; usize::try_from(head.len).unwrap_or_default()];
         let again = log.file.read_at(head.offset, &mut bytes);
-        match again.and_then(|()| log.file.write_at(head.offset, &bytes)) {
-            Ok(()) => Ok(()),
-            Err(source) => Err(self.write_failed(head.offset, bytes.len(), source)),
+        if let Err(source) = again.and_then(|()| log.file.write_at(head.offset, &bytes)) {
+            return Err(self.write_failed(head.offset, bytes.len(), source));
         }
+        if let Err(source) = log.file.sync() {
+            self.health = Health::Poisoned;
+            return Err(self.sync_failed(&log.path, source));
+        }
+        self.health = Health::Sound;
+        Ok(())
     }
 
     /// Takes back a record that was not published, so that readers do not meet it. Best effort: where it fails, the

@@ -200,6 +200,10 @@ impl DirHome {
 }
 
 impl Home for DirHome {
+    fn settle(&self) -> Result<(), HomeError> {
+        self.settle_removals()
+    }
+
     fn images(&self) -> Result<Vec<ImageName>, HomeError> {
         self.images()
     }

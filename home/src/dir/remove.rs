@@ -87,6 +87,46 @@ impl DirHome {
     }
 }
 
+impl DirHome {
+    /// Syncs the directory of each image that somebody who was killed had removed, perhaps before that was durable.
+    ///
+    /// - **Cost**: a look at each directory; a sync for those that a killed process left.
+    pub(super) fn settle_removals(&self) -> Result<(), HomeError> {
+        let images = self.images_dir();
+        let names = match self.disk.list(&images) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => {
+                return Err(HomeError::Io {
+                    path: images,
+                    source,
+                });
+            }
+        };
+        for name in names {
+            let Ok(name) = name.parse::<ImageName>() else {
+                continue;
+            };
+            let dir = self.dir(&name);
+            let removed = dir.join(REMOVED);
+            match self.disk.exists(&removed) {
+                Ok(false) => {}
+                Ok(true) => {
+                    let synced = self.disk.sync_dir(&dir);
+                    synced.map_err(|source| HomeError::Io { path: dir, source })?;
+                }
+                Err(source) => {
+                    return Err(HomeError::Io {
+                        path: removed,
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What a log is called from when its image is removed until it is deleted.
 const REMOVED: &str = "removed";
 

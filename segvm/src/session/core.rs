@@ -147,6 +147,10 @@ impl Core {
         {
             saved.commit = head.commit_id;
             saved.sequence = head.seq + 1;
+            // It is told as durable, and whoever made it may have been killed before the sync.
+            if let Some(lease) = &mut state.lease {
+                lease.confirm()?;
+            }
             return Ok(());
         }
         let commit = Commit {
