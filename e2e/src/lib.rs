@@ -46,3 +46,23 @@ pub fn mark_at(n: u64, at: u64) -> u8 {
     let n = std::hint::black_box(n);
     u8::try_from((n * 37 + at * at * 7 + at * n + 11) % 251).unwrap_or_default()
 }
+
+/// A small, seeded generator: a failure is repeated with its seed.
+#[derive(Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// The generator that belongs to a seed.
+    #[must_use]
+    pub const fn of(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    /// A number below `n`, which is not 0.
+    pub const fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}

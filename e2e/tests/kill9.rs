@@ -16,6 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use segvm_e2e::Rng;
+
 const VICTIM: &str = env!("CARGO_BIN_EXE_victim");
 
 fn victim(store: &Path, mode: &str) -> Command {
@@ -25,18 +27,6 @@ fn victim(store: &Path, mode: &str) -> Command {
         .env("SEGVM_HOME", store)
         .stdin(Stdio::null());
     command
-}
-
-/// A small, seeded generator: a failure is repeated with its seed.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
 }
 
 fn count_of(store: &Path) -> u64 {
@@ -63,7 +53,7 @@ fn kill(mut child: Child) -> Vec<String> {
 /// Runs and kills `times` times; answers the counts found after each.
 fn rounds(mode: &str, times: u64, longest: Duration, seed: u64) -> Vec<u64> {
     let store = tempfile::tempdir().unwrap();
-    let mut rng = Rng(seed);
+    let mut rng = Rng::of(seed);
     let micros = u64::try_from(longest.as_micros()).unwrap();
     let mut promised = 0;
     let mut found = Vec::new();
