@@ -23,6 +23,9 @@ pub(super) fn check(types: &[Type]) -> Result<(), Flaw> {
         if !one.size.is_multiple_of(one.align) {
             return Err("a size that is no multiple of the alignment");
         }
+    }
+    // Only then: a type refers to others, and adds up what was found possible.
+    for one in types {
         fits(types, one)?;
     }
     ends(types)

@@ -1,6 +1,9 @@
 //! A stored type as the source of one that has the same schema.
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use super::{Enum, Kind, Schema, Struct, Type, TypeRef};
 
@@ -13,7 +16,13 @@ pub struct Source<'s> {
     plain: HashSet<TypeRef>,
     /// Types that are keys of maps, and what those are made of.
     keys: HashSet<TypeRef>,
+    /// The first type of each name: two modules may have types of one.
+    first: HashMap<&'s str, usize>,
 }
+
+/// Types within types that are written out in a field's type: a stored schema may be anybody's.
+const MOST_IN_A_NAME: usize = 256;
+const DEEPEST: usize = 32;
 
 impl<'s> Source<'s> {
     pub(super) fn new(schema: &'s Schema, prefix: &'s str) -> Self {
@@ -26,9 +35,16 @@ impl<'s> Source<'s> {
             }
         }
         plain.extend(&keys);
+        let mut first = HashMap::new();
+        for (at, one) in schema.types().iter().enumerate() {
+            if let Some(name) = one.kind.own_name() {
+                first.entry(name).or_insert(at);
+            }
+        }
         Self {
             schema,
             prefix,
+            first,
             plain: with_parts(schema, plain),
             keys: with_parts(schema, keys),
         }
@@ -37,14 +53,19 @@ impl<'s> Source<'s> {
     /// The name of the type on top.
     #[must_use]
     pub fn name(&self) -> String {
-        self.named(TypeRef::TOP, 0)
+        self.type_name(TypeRef::TOP)
     }
 
-    fn named(&self, at: TypeRef, depth: usize) -> String {
-        if depth > 32 {
+    fn type_name(&self, at: TypeRef) -> String {
+        self.named(at, 0, &mut MOST_IN_A_NAME.clone())
+    }
+
+    fn named(&self, at: TypeRef, depth: usize, left: &mut usize) -> String {
+        if depth > DEEPEST || *left == 0 {
             return "_".to_owned();
         }
-        let of = |at| self.named(at, depth + 1);
+        *left -= 1;
+        let mut of = |at| self.named(at, depth + 1, left);
         let kind = &self.schema.get(at).kind;
         match kind {
             Kind::Primitive(primitive) => primitive.name().to_owned(),
@@ -59,12 +80,8 @@ impl<'s> Source<'s> {
             }
             Kind::Struct(Struct { name, .. }) | Kind::Enum(Enum { name, .. }) => {
                 let name = format!("{}{}", self.prefix, identifier(name));
-                // Two modules may have types of one name.
-                let twin = self.schema.types().iter().position(|other| {
-                    other.kind.own_name() == kind.own_name() && other.kind.own_name().is_some()
-                });
-                match twin {
-                    Some(first) if first != at.0 as usize => format!("{name}{}", at.0),
+                match kind.own_name().and_then(|own| self.first.get(own)) {
+                    Some(&first) if first != at.0 as usize => format!("{name}{}", at.0),
                     _ => name,
                 }
             }
@@ -110,13 +127,13 @@ impl<'s> Source<'s> {
         };
         write!(f, "#[derive(segvm::Persist{copy})]\n#[repr(C{align})]\n")?;
         f.write_str(&self.persist(at, all.version, false))?;
-        let name = self.named(at, 0);
+        let name = self.type_name(at);
         let is_tuple = all
             .fields
             .iter()
             .all(|field| field.name.bytes().all(|byte| byte.is_ascii_digit()));
         if is_tuple {
-            let types = all.fields.iter().map(|field| self.named(field.of, 0));
+            let types = all.fields.iter().map(|field| self.type_name(field.of));
             return writeln!(
                 f,
                 "struct {name}({});",
@@ -125,7 +142,7 @@ impl<'s> Source<'s> {
         }
         writeln!(f, "struct {name} {{")?;
         for field in &all.fields {
-            let of = self.named(field.of, 0);
+            let of = self.type_name(field.of);
             writeln!(f, "    {}: {of},", identifier(&field.name))?;
         }
         writeln!(f, "}}")
@@ -148,7 +165,7 @@ impl<'s> Source<'s> {
             "#[derive(segvm::Persist, Clone, Copy, Debug)]\n#[repr({sign}{bits})]\n"
         )?;
         f.write_str(&self.persist(at, all.version, true))?;
-        writeln!(f, "enum {} {{", self.named(at, 0))?;
+        writeln!(f, "enum {} {{", self.type_name(at))?;
         for variant in &all.variants {
             writeln!(f, "    {} = {},", identifier(&variant.name), variant.number)?;
         }

@@ -4,21 +4,37 @@ use std::{collections::HashSet, fmt};
 
 use super::{Kind, Schema, TypeRef};
 
-/// How deep types within types are written out: a stored schema may be anybody's.
+/// How many types within types are written out: a stored schema may be anybody's, and a map whose keys and values are such maps
+/// doubles with each step.
+const MOST_IN_A_NAME: usize = 64;
+const MOST_IN_ALL: usize = 4096;
+/// And how deep, as writing goes down with them.
 const DEEPEST: usize = 32;
+
+/// What is left of the types that are written out.
+struct Left(usize);
+
+impl Left {
+    /// Tells whether one more may be written, at this depth.
+    fn one(&mut self, depth: usize) -> bool {
+        let more = self.0 > 0 && depth < DEEPEST;
+        self.0 = self.0.saturating_sub(1);
+        more
+    }
+}
 
 impl Schema {
     /// A type in a word or two: a struct by its name.
     #[must_use]
     pub fn name_of(&self, at: TypeRef) -> String {
-        self.named(at, DEEPEST)
+        self.named(at, 0, &mut Left(MOST_IN_A_NAME))
     }
 
-    fn named(&self, at: TypeRef, depth: usize) -> String {
-        let Some(left) = depth.checked_sub(1) else {
+    fn named(&self, at: TypeRef, depth: usize, left: &mut Left) -> String {
+        if !left.one(depth) {
             return "..".to_owned();
-        };
-        let of = |at: TypeRef| self.named(at, left);
+        }
+        let mut of = |at: TypeRef| self.named(at, depth + 1, left);
         match &self.get(at).kind {
             Kind::Primitive(primitive) => primitive.name().to_owned(),
             Kind::Text => "text".to_owned(),
@@ -38,7 +54,8 @@ impl Schema {
 /// Everything in one line: a struct in full where it is first mentioned, then by its name.
 impl fmt::Display for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write(self, TypeRef::TOP, DEEPEST, &mut HashSet::new(), f)
+        let mut left = Left(MOST_IN_ALL);
+        write(self, TypeRef::TOP, 0, &mut left, &mut HashSet::new(), f)
     }
 }
 
@@ -46,13 +63,14 @@ fn write(
     schema: &Schema,
     at: TypeRef,
     depth: usize,
+    left: &mut Left,
     written: &mut HashSet<TypeRef>,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
-    let Some(left) = depth.checked_sub(1) else {
+    if !left.one(depth) {
         return f.write_str("..");
-    };
-    let mut of = |at, f: &mut fmt::Formatter<'_>| write(schema, at, left, written, f);
+    }
+    let mut of = |at, f: &mut fmt::Formatter<'_>| write(schema, at, depth + 1, left, written, f);
     let one = schema.get(at);
     let mut within = |name: &str, parts: &[TypeRef], f: &mut fmt::Formatter<'_>| {
         write!(f, "{name}<")?;
@@ -84,7 +102,7 @@ fn write(
             write!(f, "struct {name} v{version} {}/{} {{ ", one.size, one.align)?;
             for field in &all.fields {
                 write!(f, "{} @{}: ", field.name, field.offset)?;
-                write(schema, field.of, left, written, f)?;
+                write(schema, field.of, depth + 1, left, written, f)?;
                 f.write_str("; ")?;
             }
             f.write_str("}")
