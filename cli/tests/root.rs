@@ -61,7 +61,7 @@ fn write(session: &Session) {
     *notes.opened = 3;
     for n in 0..5 {
         let mut note = notes.all.push_default();
-        note.title.push_str(&format!("note \"{n}\"\u{1b}"));
+        note.title.push_str(&format!("note \"{n}\"\u{1b}\u{202e}"));
         *note.stars = n;
     }
     notes.by_title.insert("milk", 1);
@@ -89,7 +89,7 @@ fn a_root_is_printed_as_json_in_the_order_of_its_fields() {
         json!({
             "opened": 3,
             "all": (0..5)
-                .map(|n| json!({ "title": format!("note \"{n}\"\u{1b}"), "stars": n }))
+                .map(|n| json!({ "title": format!("note \"{n}\"\u{1b}\u{202e}"), "stars": n }))
                 .collect::<std::vec::Vec<_>>(),
             "by_title": { "milk": 1 },
             "by_point": [{ "key": { "x": -1, "y": 2 }, "value": "here" }],
@@ -99,7 +99,10 @@ fn a_root_is_printed_as_json_in_the_order_of_its_fields() {
             "first": { "next": null, "n": 9 },
         })
     );
-    assert!(!text.contains('\u{1b}'), "a terminal would obey it");
+    assert!(
+        !text.contains(['\u{1b}', '\u{202e}']),
+        "a terminal would obey it"
+    );
     let order = [
         "opened", "all", "by_title", "by_point", "last", "mood", "ratio", "first",
     ];

@@ -4,6 +4,8 @@
 
 use segvm::inspect::{Cut, Flaw, Value};
 
+use crate::output::is_obeyed;
+
 /// What was written so far.
 #[derive(Default)]
 pub(super) struct Json {
@@ -203,7 +205,7 @@ fn quoted(text: &str) -> String {
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if is_obeyed(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => out.push(c),
         }
     }

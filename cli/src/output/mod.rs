@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 pub(crate) use self::{
     meter::Meter,
     table::{Align, Table},
-    text::{age, bytes, count, counted, printable},
+    text::{age, bytes, count, counted, is_obeyed, printable},
 };
 use crate::{args::ColorWhen, failure::Failure};
 
