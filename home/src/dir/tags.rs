@@ -128,6 +128,15 @@ impl DirHome {
                 commit: there.record.commit_id,
             });
         }
+        // The newest record may have been seen and not be durable, and a tag is not to outlive the line that it points into.
+        if let Some(log) = &inside.log {
+            let path = &log.path;
+            let synced = log.file.sync();
+            synced.map_err(|source| HomeError::Io {
+                path: path.clone(),
+                source,
+            })?;
+        }
         let tag = Tag {
             name: tag.clone(),
             at: now,
