@@ -1,4 +1,4 @@
-//! `kill -9` in the middle of anything: checkpoints, branches, tags, restores, thefts, collections. Whatever was promised is
+//! `kill -9` in the middle of anything: migrations, checkpoints, branches, tags, restores, thefts, collections. Whatever was promised is
 //! there, byte for byte, for as long as nobody takes it away.
 
 #![allow(
@@ -164,7 +164,7 @@ fn kills_in_the_middle_of_anything_lose_nothing_that_was_promised() {
     for (what, count) in promised.made.iter().take(40) {
         assert_eq!(found(store, what).1, *count, "{what}");
     }
-    for (kind, least) in [("durable", 40), ("made", 10)] {
+    for (kind, least) in [("durable", 40), ("made", 10), ("migrated", 10)] {
         let times = promised.said.get(kind).copied().unwrap_or_default();
         assert!(times >= least, "`{kind}` was said {times} times only");
     }

@@ -211,7 +211,7 @@ fn life(store: &std::path::Path, collector: &Collector) {
     drop(collector.take());
 
     let alone = Alone::open(Arc::new(RealDisk), store).unwrap();
-    collect(&alone, &[], &[], Options::default()).unwrap();
+    collect(&alone, &[], &[], Options::default(), &mut |_| ()).unwrap();
     let (tree, seen) = collector.take();
     assert_eq!(tree, "gc\n  mark\n");
     assert_eq!(number(&seen, "gc", "roots"), 0);

@@ -1,14 +1,20 @@
-//! A program that is killed while it does everything: `mixer run|steal SEED` steps, checkpoints, branches, tags and restores for
-//! ever, and says what is promised; `mixer check IMAGE[@REF]` says what it found; `mixer gc` collects.
+//! A program that is killed while it does everything: `mixer run|steal SEED` migrates, steps, checkpoints, branches, tags and restores
+//! for ever, and says what is promised; `mixer check IMAGE[@REF]` says what it found; `mixer gc` collects.
 
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{ExitCode, id},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use segvm::{CheckpointError, Error, OpenError, Segment, Session, SessionOptions};
+use segvm::{
+    CheckpointError, Error, Migration, OpenError, Root, Segment, Session, SessionOptions,
+    persist::Persist,
+};
 use segvm_blockcache::{
     Alone, StoreError,
     disk::{Disk, RealDisk},
@@ -23,8 +29,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
-        ["run", seed] => run(SessionOptions::new(), seed),
-        ["steal", seed] => run(SessionOptions::new().steal(), seed),
+        ["run", seed] => run_either(SessionOptions::new(), seed),
+        ["steal", seed] => run_either(SessionOptions::new().steal(), seed),
         ["check", image] => check(image),
         ["gc"] => gc(),
         _ => {
@@ -51,7 +57,56 @@ fn other(text: String) -> Error {
     Error::Io(std::io::Error::other(text))
 }
 
-fn step(session: &Session, memory: &Segment) -> Result<u64, Error> {
+/// The count once more, in a type that changes from one version of the program to the other, and back.
+trait Version: Persist {
+    fn note(this: Self::Mut<'_>, steps: u64);
+    fn steps(&self) -> u64;
+}
+
+#[derive(Persist)]
+#[repr(C)]
+struct Even {
+    steps: u64,
+}
+
+#[derive(Persist)]
+#[repr(C)]
+struct Odd {
+    nothing: u64,
+    steps: u64,
+}
+
+impl Version for Even {
+    fn note(this: Self::Mut<'_>, steps: u64) {
+        *this.steps = steps;
+    }
+
+    fn steps(&self) -> u64 {
+        self.steps
+    }
+}
+
+impl Version for Odd {
+    fn note(this: Self::Mut<'_>, steps: u64) {
+        *this.nothing = 0;
+        *this.steps = steps;
+    }
+
+    fn steps(&self) -> u64 {
+        self.steps
+    }
+}
+
+fn run_either(options: SessionOptions, seed: &str) -> Result<(), Error> {
+    let seed = seed.parse().unwrap_or_default();
+    if seed % 2 == 0 {
+        run::<Odd, Even>(options, seed)
+    } else {
+        run::<Even, Odd>(options, seed)
+    }
+}
+
+fn step<V: Version>(session: &Session, memory: &Segment, version: &Root<V>) -> Result<u64, Error> {
     let count = session.root::<u64>("count")?;
     let n = *count.read() + 1;
     let failed = |error| Error::Checkpoint(CheckpointError::Gate(error));
@@ -61,19 +116,31 @@ fn step(session: &Session, memory: &Segment) -> Result<u64, Error> {
         .write(page_of(n) * PAGE, &content_of(n))
         .map_err(failed)?;
     *count.write() = n;
+    V::note(version.write().as_mut(), n);
     Ok(n)
 }
 
-fn run(options: SessionOptions, seed: &str) -> Result<(), Error> {
-    let mut rng = Rng::of(seed.parse().unwrap_or_default());
-    let session = options.open(IMAGE)?;
+fn run<Old: Version, New: Version>(options: SessionOptions, seed: u64) -> Result<(), Error> {
+    let mut rng = Rng::of(seed);
+    let migrated = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&migrated);
+    let to_new = Migration::from::<Old, New>("version", move |old, new| {
+        New::note(new, old.steps());
+        told.store(true, Ordering::Relaxed);
+    });
+    let session = options.migration(to_new).open(IMAGE)?;
     let memory = session.segment("memory", PAGES * PAGE)?;
-    say("begun")?;
+    let version = session.root::<New>("version")?;
+    say(if migrated.load(Ordering::Relaxed) {
+        "migrated"
+    } else {
+        "begun"
+    })?;
     let mut tags = Vec::new();
     for round in 0.. {
         let mut n = 0;
         for _ in 0..1 + rng.below(7) {
-            n = step(&session, &memory)?;
+            n = step(&session, &memory, &version)?;
         }
         let saved = match session.checkpoint() {
             Ok(saved) => saved,
@@ -116,6 +183,15 @@ fn check(image: &str) -> Result<(), Error> {
     let session = SessionOptions::new().reader().open(image)?;
     let memory = session.segment("memory", PAGES * PAGE)?;
     let count = *session.root::<u64>("count")?.read();
+    let steps = match session.root::<Even>("version") {
+        Ok(even) => even.read().steps(),
+        Err(_other_version) => session.root::<Odd>("version")?.read().steps(),
+    };
+    if steps != count {
+        return Err(other(format!(
+            "{count} steps, but the version counts {steps}"
+        )));
+    }
     let mut page = vec![0; PAGE];
     for at in 0..PAGES {
         memory

@@ -279,7 +279,7 @@ fn read_stored(
         .of(&name)?
         .zip(segment.layout.get(index))
     {
-        Some((id, place)) => store.read_place(&id, place, into)?,
+        Some((id, place)) => store.read_best(&id, place, into)?,
         None => into.fill(0),
     }
     Ok(())

@@ -92,7 +92,7 @@ impl Sink<'_> {
                             continue;
                         }
                     }
-                    self.store.read_place(&id, place, bytes)?;
+                    self.store.read_best(&id, place, bytes)?;
                 }
                 let ids: Vec<_> = batch.iter().map(|(_, id, _)| Some(*id)).collect();
                 let places = self.writer.keep(&ids)?;
