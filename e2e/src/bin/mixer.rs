@@ -59,7 +59,7 @@ fn other(text: String) -> Error {
 
 /// The count once more, in a type that changes from one version of the program to the other, and back.
 trait Version: Persist {
-    fn note(this: Self::Mut<'_>, steps: u64);
+    fn set(this: Self::Mut<'_>, steps: u64);
     fn steps(&self) -> u64;
 }
 
@@ -77,7 +77,7 @@ struct Odd {
 }
 
 impl Version for Even {
-    fn note(this: Self::Mut<'_>, steps: u64) {
+    fn set(this: Self::Mut<'_>, steps: u64) {
         *this.steps = steps;
     }
 
@@ -87,7 +87,7 @@ impl Version for Even {
 }
 
 impl Version for Odd {
-    fn note(this: Self::Mut<'_>, steps: u64) {
+    fn set(this: Self::Mut<'_>, steps: u64) {
         *this.nothing = 0;
         *this.steps = steps;
     }
@@ -116,7 +116,9 @@ fn step<V: Version>(session: &Session, memory: &Segment, version: &Root<V>) -> R
         .write(page_of(n) * PAGE, &content_of(n))
         .map_err(failed)?;
     *count.write() = n;
-    V::note(version.write().as_mut(), n);
+    // From what it was: what a migration makes wrong stays wrong.
+    let steps = version.read().steps() + 1;
+    V::set(version.write().as_mut(), steps);
     Ok(n)
 }
 
@@ -125,7 +127,7 @@ fn run<Old: Version, New: Version>(options: SessionOptions, seed: u64) -> Result
     let migrated = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&migrated);
     let to_new = Migration::from::<Old, New>("version", move |old, new| {
-        New::note(new, old.steps());
+        New::set(new, old.steps());
         told.store(true, Ordering::Relaxed);
     });
     let session = options.migration(to_new).open(IMAGE)?;
