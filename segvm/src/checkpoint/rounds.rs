@@ -26,7 +26,7 @@ const WORTH_STORING: usize = 4 << 20;
 /// Later ones copy ahead what is less than this.
 const FITS_BESIDE: usize = 32 << 20;
 
-/// What takes the pause 0.2 ms is left to it.
+/// So little is left to the pause: 256 pages of 4 KiB.
 const SMALL: usize = 1 << 20;
 
 /// A program that dirties memory faster than rounds store it is not chased for ever.
